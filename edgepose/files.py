@@ -1,0 +1,71 @@
+"""Writing files whole or not at all, and hashing them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; on success it is renamed to ``path``, on any error removed.
+
+    The temporary name keeps the suffix, because encoders choose the format by it.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    if path.is_dir():
+        raise InputError(f"Cannot write '{path}': it is a folder.")
+    if not path.parent.is_dir():
+        raise InputError(f"Cannot write '{path}': the folder '{path.parent}' does not exist.")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"Cannot write '{path}': {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise InputError(f"Cannot read '{path}': {error.strerror or error}.") from error
+    return digest.hexdigest()

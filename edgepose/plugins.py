@@ -1,0 +1,207 @@
+"""Finding converters and runtimes, and what they must be able to do.
+
+Plug-ins are found through the entry-point groups ``edgepose.converters`` and ``edgepose.runtimes``.  An entry point
+names a class without constructor arguments; it is imported only when asked for, and it imports its vendor's SDK only
+when it is used, so that a missing SDK costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy.typing as npt
+
+from .errors import PluginError
+
+if TYPE_CHECKING:
+    from .devices import Device
+    from .model import PoseModel
+
+Tensor = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a plug-in found out about the software it stands on.
+
+    Attributes
+    ----------
+    available
+        Whether it can be used here.
+    looked_for
+        What was looked for (a Python module, a program, a device file).
+    found
+        What was found, with its version; empty if nothing.
+    remedy
+        The command or the place that mends it; empty if it is available.
+    """
+
+    available: bool
+    looked_for: str
+    found: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape (None where dynamic) and NumPy dtype name of a session's input or output."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Session(Protocol):
+    """A loaded engine.  Safe to use from one thread at a time."""
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        """What :meth:`run` must be fed."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        """What :meth:`run` gives."""
+        ...
+
+    @property
+    def placement(self) -> str:
+        """What the engine really runs on, as read back from it."""
+        ...
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once.
+
+        Raises
+        ------
+        DeviceError
+            If the engine refuses or fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the engine holds; may be called twice."""
+        ...
+
+
+class Runtime(Protocol):
+    """Loads engine files of one kind."""
+
+    name: str
+    targets: Sequence[str]
+    devices: Sequence[str]
+
+    def probe(self, device: str | None = None) -> Probe:
+        """Look for the engine API, and for ``device`` through it; must not fail, whatever is missing."""
+        ...
+
+    def open(self, engine: Path, device: Device, options: Mapping[str, Any]) -> Session:
+        """Load an engine on exactly this device.
+
+        Raises
+        ------
+        DeviceError
+            If it cannot run there.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a converter wrote.
+
+    Attributes
+    ----------
+    engine
+        Name of the file that the runtime opens, inside the folder that was given.
+    files
+        Names of all files written, the engine included.
+    tools
+        Names and versions of the tools that took part.
+    notes
+        What the user should know, a sentence each.
+    """
+
+    engine: str
+    files: Sequence[str]
+    tools: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class Converter(Protocol):
+    """Turns an ONNX graph with its spec into a target's engine."""
+
+    name: str
+    precisions: Sequence[str]
+
+    def probe(self) -> Probe:
+        """Look for the tools it needs; must not fail, whatever is missing."""
+        ...
+
+    def convert(self, model: PoseModel, folder: Path, precision: str, options: Mapping[str, Any]) -> Conversion:
+        """Write the engine into ``folder``.
+
+        Raises
+        ------
+        ConversionError
+            If the graph cannot be brought to this target in this precision.
+        """
+        ...
+
+
+def runtimes() -> dict[str, EntryPoint]:
+    """Installed runtimes by name, none of them loaded."""
+    return _installed("edgepose.runtimes")
+
+
+def converters() -> dict[str, EntryPoint]:
+    """Installed converters by name, none of them loaded."""
+    return _installed("edgepose.converters")
+
+
+def runtime(name: str) -> Runtime:
+    """Load the runtime ``name``.
+
+    Raises
+    ------
+    PluginError
+        If none of that name is installed or it cannot be loaded.
+    """
+    return cast(Runtime, _load("runtime", name, runtimes()))
+
+
+def converter(name: str) -> Converter:
+    """Load the converter to the target ``name``.
+
+    Raises
+    ------
+    PluginError
+        If none of that name is installed or it cannot be loaded.
+    """
+    return cast(Converter, _load("converter", name, converters()))
+
+
+def _installed(group: str) -> dict[str, EntryPoint]:
+    return {e.name: e for e in sorted(entry_points(group=group), key=lambda e: e.name)}
+
+
+def _load(kind: str, name: str, installed: Mapping[str, EntryPoint]) -> object:
+    if name not in installed:
+        near = difflib.get_close_matches(name, installed, n=1)
+        listed = ", ".join(installed) or "none"
+        raise PluginError(
+            f"There is no {kind} '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""),
+            hint=f"Installed {kind}s: {listed}.",
+        )
+    try:
+        return installed[name].load()()
+    except Exception as error:  # a third party's plug-in may fail in any way
+        raise PluginError(
+            f"The {kind} '{name}' ({installed[name].value}) cannot be loaded: {error!r}.",
+            hint="Reinstall the package that brings it, or uninstall it.",
+        ) from error

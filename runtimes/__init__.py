@@ -1,0 +1,1 @@
+"""Runtimes of edgepose: an engine file -> a session.  One file an engine API."""
