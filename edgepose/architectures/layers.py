@@ -229,8 +229,16 @@ class Layers:
     def upsample(self, x: Feature, factor: int) -> Feature:
         """Repeat every pixel ``factor`` times in both directions."""
         scales = self.graph.constant(np.asarray([1, 1, factor, factor], np.float32), f"upsample.{factor}")
+        # The region of interest, unused here, may be left out since opset 13.
+        region = "" if self.graph.opset >= 13 else self.graph.constant(np.zeros(0, np.float32), "upsample.region")
         return self._op(
-            "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+            "Resize",
+            x,
+            region,
+            scales,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )
 
     # ---- joining ----
