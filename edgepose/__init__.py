@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": ".estimator",
+    "load": ".loading",
     "Estimator": ".estimator",
     "Poses": ".poses",
     "PoseSpec": ".spec",
@@ -25,8 +25,9 @@ __all__ = ["EdgePoseError", "Estimator", "KeypointSet", "PoseSpec", "Poses", "__
 if TYPE_CHECKING:
     from . import errors
     from .errors import EdgePoseError
-    from .estimator import Estimator, load
+    from .estimator import Estimator
     from .keypoints import KeypointSet
+    from .loading import load
     from .poses import Poses
     from .spec import PoseSpec
 

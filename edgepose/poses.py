@@ -155,7 +155,7 @@ class Poses:
         if not len(self):
             return supervision.KeyPoints.empty()
         xy, confidence = self.keypoints[..., :2].copy(), self.keypoints[..., 2].copy()
-        data = {} if self.ids is None else {"tracker_id": self.ids.copy()}
+        data: dict[str, Any] = {} if self.ids is None else {"tracker_id": self.ids.copy()}
         class_id = np.zeros(len(self), np.int64)
         try:
             return supervision.KeyPoints(xy=xy, keypoint_confidence=confidence, class_id=class_id, data=data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +36,7 @@ class Fitted:
         return int(self.pixels.shape[1]), int(self.pixels.shape[2])
 
 
-def fit(
-    image: npt.NDArray[np.uint8], spec: InputSpec, boxes: npt.NDArray[np.floating[npt.NBitBase]] | None = None
-) -> Fitted:
+def fit(image: npt.NDArray[np.uint8], spec: InputSpec, boxes: npt.NDArray[np.floating[Any]] | None = None) -> Fitted:
     """Fit a picture to a network input.
 
     Parameters
@@ -79,13 +78,13 @@ def fit(
     return fit_stretch(image, spec, kind)
 
 
-def apply(matrix: Matrix, points: npt.NDArray[np.floating[npt.NBitBase]]) -> npt.NDArray[np.float32]:
+def apply(matrix: Matrix, points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Map points [..., 2] by an affine matrix [2, 3]; float32 [..., 2]."""
     mapped = points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     return mapped.astype(np.float32)
 
 
-def _checked_boxes(boxes: npt.NDArray[np.floating[npt.NBitBase]]) -> npt.NDArray[np.float32]:
+def _checked_boxes(boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     checked = np.asarray(boxes, np.float32).reshape(-1, 4) if np.size(boxes) else np.zeros((0, 4), np.float32)
     if not np.isfinite(checked).all():
         raise InputError("A person box is not finite.")

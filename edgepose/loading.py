@@ -1,0 +1,123 @@
+"""Loading a model: which runtime, which device, and whether engine and spec fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .artifact import Artifact, StageSource, resolve
+from .bundle import Bundle
+from .decoding import build_decoder
+from .devices import AUTO, Device, detect, device_names, parse_device
+from .errors import DeviceError, InputError, SpecError
+from .estimator import Estimator, Stage
+from .plugins import Runtime, Session, runtimes
+from .plugins import runtime as load_runtime
+from .spec import PoseSpec
+
+
+def load(
+    model: str | Path | Bundle | Artifact | None = None,
+    *,
+    device: str = AUTO,
+    runtime: str | None = None,
+    detector: str | Path | Bundle | Artifact | None = None,
+    spec: str | Path | PoseSpec | None = None,
+    flip: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Estimator:
+    """Load a model on a device.
+
+    Parameters
+    ----------
+    model
+        A bundle, an ``.onnx`` that edgepose wrote, a foreign engine (with ``spec``), the name of an embedded model, or
+        None for the default embedded model.
+    device
+        ``auto`` takes the first device here that an installed runtime can use; anything else is that device or an
+        error.
+    runtime
+        Engine API by name, where a device has several.
+    detector
+        Finds the person boxes for a top-down model that has no detector of its own.
+    spec
+        Contract of a foreign engine, or the JSON file that holds it.
+    flip
+        Run every input mirrored as well and average (flip test); twice the work.
+    options
+        Options of the runtime, ``threads`` for instance.
+
+    Raises
+    ------
+    EdgePoseError
+        If the model, device or runtime is not there or they do not fit together.
+    """
+    artifact = resolve(model, spec)
+    sources = list(artifact.stages)
+    if detector is not None:
+        if len(sources) != 1 or not sources[0].spec.is_top_down:
+            raise InputError(f"'{artifact.name}' takes no detector: it finds the people by itself.")
+        sources.insert(0, resolve(detector).stages[0])
+    asked = parse_device(device)
+    placed = [_place(source, asked, runtime) for source in sources]
+    stages: list[Stage] = []
+    try:
+        for source, (engine_api, where) in zip(sources, placed, strict=True):
+            session = engine_api.open(source.engine, where, options or {})
+            stages.append(Stage(source.spec, session, build_decoder(source.spec)))
+            _check_interface(source, session)
+        return Estimator(artifact.name, placed[-1][1], stages, flip=flip)
+    except BaseException:
+        for stage in stages:
+            stage.session.close()
+        raise
+
+
+def _place(source: StageSource, asked: Device, name: str | None) -> tuple[Runtime, Device]:
+    """The runtime and device for an engine: what was asked for, or an error that says what is missing."""
+    known = [load_runtime(name)] if name else [load_runtime(n) for n in runtimes()]
+    fitting = [r for r in known if source.target in r.targets]
+    if not fitting:
+        raise DeviceError(
+            f"No installed runtime opens '{source.target}' engines."
+            if name is None
+            else f"The runtime '{name}' does not open '{source.target}' engines.",
+            hint="See what is installed with: edgepose doctor",
+        )
+    wanted = device_names() if asked.name == AUTO else (asked.name,)
+    obstacles: list[str] = []
+    for kind in wanted:
+        for candidate in fitting:
+            if kind not in candidate.devices:
+                continue
+            seen = detect(kind)
+            if not seen.found:
+                obstacles.append(f"No {kind} here (looked for {seen.looked_for}). {seen.remedy}")
+                continue
+            probe = candidate.probe(kind)
+            if probe.available:
+                return candidate, Device(kind, asked.index)
+            obstacles.append(f"{candidate.name} is not available (looked for {probe.looked_for}). {probe.remedy}")
+    if not obstacles:
+        where = sorted({d for r in fitting for d in r.devices})
+        raise DeviceError(
+            f"A '{source.target}' engine does not run on the device '{asked}'.",
+            hint=f"It runs on: {', '.join(where)}. Convert the model for {asked.name} with: edgepose convert --to ...",
+        )
+    raise DeviceError(f"Cannot run on '{asked}'.", hint=" ".join(dict.fromkeys(obstacles)))
+
+
+def _check_interface(source: StageSource, session: Session) -> None:
+    inputs, outputs = [i.name for i in session.inputs], [o.name for o in session.outputs]
+    if inputs != [source.spec.input.name]:
+        raise SpecError(
+            f"'{source.engine.name}' has the inputs {inputs}; its spec says '{source.spec.input.name}'.",
+            hint="Correct input.name in the spec.",
+        )
+    missing = [n for n in source.spec.decoder.outputs.values() if n not in outputs]
+    if missing:
+        raise SpecError(
+            f"'{source.engine.name}' has no output {', '.join(map(repr, missing))}; it has {', '.join(outputs)}.",
+            hint="Correct decoder.outputs in the spec.",
+        )
