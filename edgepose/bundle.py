@@ -255,7 +255,7 @@ def _read_manifest(folder: Path) -> Manifest:
         _check_stages(folder, manifest)
     except SpecError as error:
         raise BundleError(f"'{path}': {error.message}", hint=error.hint) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"'{path}' is not well formed: {reason}.") from error
     return manifest

@@ -309,7 +309,7 @@ class PoseSpec:
         """
         try:
             return _spec_from_dict(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SpecError(f"The spec is not well formed: {_explain(error)}.") from error
 
     @classmethod

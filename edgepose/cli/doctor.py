@@ -40,7 +40,7 @@ def examine(names: tuple[str, ...]) -> dict[str, Any]:
         for name in installed:
             entry: dict[str, Any] = {"kind": kind, "name": name}
             try:
-                plugin = get(name)  # type: ignore[operator]
+                plugin = get(name)
             except PluginError as error:
                 entry |= {"available": False, "looked_for": installed[name].value, "found": "", "remedy": str(error)}
             else:
