@@ -93,3 +93,11 @@ def bottleneck(
 def downsample(net: Layers, x: Feature, conv: str, norm: str, out: int, stride: int = 1) -> Feature:
     """The shortcut of a block that changes size or channels: strided 1x1 convolution and batch normalisation."""
     return conv_norm(net, x, conv, norm, out, stride=stride, activation=None)
+
+
+def upsample_block(net: Layers, x: Feature, prefix: str, planes: int) -> Feature:
+    """Dense upsampling convolution: 3x3 to ``planes`` channels, shuffled to a quarter of them at twice the size.
+
+    The layers are ``prefix.conv`` and ``prefix.bn``.
+    """
+    return net.pixel_shuffle(conv_norm(net, x, f"{prefix}.conv", f"{prefix}.bn", planes, 3))

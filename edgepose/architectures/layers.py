@@ -62,6 +62,8 @@ class Layers:
         How the graph is to be built.
     norm
         Names of the arrays of a batch normalisation.
+    prefix
+        What stands before every array's name in this checkpoint.
 
     Attributes
     ----------
@@ -75,10 +77,12 @@ class Layers:
         arrays: Mapping[str, npt.NDArray[np.generic]],
         options: BuildOptions,
         norm: NormNames = TORCH_NORM,
+        prefix: str = "",
     ) -> None:
         self.graph = _NoGraph(name, options.opset) if options.books_only else GraphBuilder(name, options.opset)
         self.weights = Weights(arrays)
         self._norm = norm
+        self._prefix = prefix
         self._batch: Dim = "batch" if options.batch is None else options.batch
 
     # ---- the ends of the network ----
@@ -102,12 +106,15 @@ class Layers:
 
         Parameters
         ----------
+        name
+            Its name without the prefix.
         shape
             Shape that the graph needs.
         stored
             Shape in the checkpoint where it is another one of the same size.
         """
-        return self.graph.constant(self.weights.take(name, stored or shape).reshape(shape), name)
+        full = self._prefix + name
+        return self.graph.constant(self.weights.take(full, stored or shape).reshape(shape), full)
 
     # ---- convolutions ----
 

@@ -79,6 +79,11 @@ class Weights:
             return np.asarray(array, np.float32)
         return np.broadcast_to(np.float32(0), shape)  # takes no memory
 
+    @property
+    def taken(self) -> int:
+        """How many arrays were asked for."""
+        return len(self._taken)
+
     def mismatch(self) -> Mismatch:
         """What did not fit, after everything was taken."""
         left = {n: a.shape for n, a in self.arrays.items() if n not in self._taken}
