@@ -91,9 +91,9 @@ class Layers:
         """Declare the picture input N x 3 x height x width; a string is a dynamic length."""
         return Feature(self.graph.input(name, (self._batch, 3, height, width)), 3)
 
-    def output(self, x: Feature, name: str, height: Dim, width: Dim) -> None:
-        """Declare ``x`` as the graph's output ``name``."""
-        self.graph.output(x.name, name, (self._batch, x.channels, height, width))
+    def output(self, x: Feature, name: str, *size: Dim) -> None:
+        """Declare ``x`` as the graph's output ``name``; ``size`` is what follows batch and channels in its shape."""
+        self.graph.output(x.name, name, (self._batch, x.channels, *size))
 
     def finish(self, spec: PoseSpec) -> Network:
         """The network, once all layers and outputs are there."""

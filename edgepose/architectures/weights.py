@@ -7,7 +7,7 @@ pass finds everything that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,7 @@ class Weights:
         self._taken: set[str] = set()
         self._missing: dict[str, tuple[int, ...]] = {}
         self._misshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._aside: dict[str, str] = {}
 
     def take(self, name: str, shape: tuple[int, ...]) -> Array:
         """The array ``name`` as float32, which must have ``shape``."""
@@ -79,6 +80,15 @@ class Weights:
             return np.asarray(array, np.float32)
         return np.broadcast_to(np.float32(0), shape)  # takes no memory
 
+    def leave(self, names: Iterable[str], reason: str) -> None:
+        """Leave arrays aside that this network has no use for, and say why: they are not unexpected then."""
+        self._aside.update(dict.fromkeys(names, reason))
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """Arrays that were left aside -> why."""
+        return self._aside
+
     @property
     def taken(self) -> int:
         """How many arrays were asked for."""
@@ -86,7 +96,7 @@ class Weights:
 
     def mismatch(self) -> Mismatch:
         """What did not fit, after everything was taken."""
-        left = {n: a.shape for n, a in self.arrays.items() if n not in self._taken}
+        left = {n: a.shape for n, a in self.arrays.items() if n not in self._taken and n not in self._aside}
         return Mismatch(self._missing, left, self._misshaped)
 
     def check(self, family: str) -> None:
