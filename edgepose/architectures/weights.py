@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArchitectureError
-
 Array = npt.NDArray[np.float32]
 
 
@@ -41,15 +39,25 @@ class Mismatch:
         """How many arrays are wrong."""
         return len(self.missing) + len(self.unexpected) + len(self.misshaped)
 
+    def summary(self) -> str:
+        """How many arrays are wrong in which way."""
+        return (
+            f"{len(self.missing)} missing, {len(self.misshaped)} mis-shaped, {len(self.unexpected)} unexpected arrays"
+        )
+
     def table(self, limit: int = 20) -> str:
-        """The differences, one a line."""
-        rows = [
-            *(f"missing     {n}  expected {list(s)}" for n, s in self.missing.items()),
-            *(f"mis-shaped  {n}  expected {list(e)}, found {list(f)}" for n, (e, f) in self.misshaped.items()),
-            *(f"unexpected  {n}  found {list(s)}" for n, s in self.unexpected.items()),
-        ]
-        more = [f"... and {len(rows) - limit} more"] if len(rows) > limit else []
-        return "\n".join(f"  {row}" for row in (*rows[:limit], *more))
+        """The differences, one a line; at most ``limit`` of each kind."""
+        kinds = {
+            "missing": [f"{n}  expected {list(s)}" for n, s in self.missing.items()],
+            "mis-shaped": [f"{n}  expected {list(e)}, found {list(f)}" for n, (e, f) in self.misshaped.items()],
+            "unexpected": [f"{n}  found {list(s)}" for n, s in self.unexpected.items()],
+        }
+        lines = []
+        for kind, rows in kinds.items():
+            lines += [f"  {kind:<10}  {row}" for row in rows[:limit]]
+            if len(rows) > limit:
+                lines.append(f"  {kind:<10}  ... and {len(rows) - limit} more")
+        return "\n".join(lines)
 
 
 class Weights:
@@ -63,14 +71,14 @@ class Weights:
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         self.arrays = arrays
-        self._taken: set[str] = set()
+        self._expected: dict[str, tuple[int, ...]] = {}
         self._missing: dict[str, tuple[int, ...]] = {}
         self._misshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._aside: dict[str, str] = {}
 
     def take(self, name: str, shape: tuple[int, ...]) -> Array:
         """The array ``name`` as float32, which must have ``shape``."""
-        self._taken.add(name)
+        self._expected[name] = shape
         array = self.arrays.get(name)
         if array is None:
             self._missing[name] = shape
@@ -90,26 +98,11 @@ class Weights:
         return self._aside
 
     @property
-    def taken(self) -> int:
-        """How many arrays were asked for."""
-        return len(self._taken)
+    def expected(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape of every array that was asked for."""
+        return self._expected
 
     def mismatch(self) -> Mismatch:
         """What did not fit, after everything was taken."""
-        left = {n: a.shape for n, a in self.arrays.items() if n not in self._taken and n not in self._aside}
+        left = {n: a.shape for n, a in self.arrays.items() if n not in self._expected and n not in self._aside}
         return Mismatch(self._missing, left, self._misshaped)
-
-    def check(self, family: str) -> None:
-        """Raise if anything did not fit.
-
-        Raises
-        ------
-        ArchitectureError
-            With the table of missing, mis-shaped and unexpected arrays.
-        """
-        mismatch = self.mismatch()
-        if mismatch.count:
-            raise ArchitectureError(
-                f"The arrays do not fit '{family}': {len(mismatch.missing)} missing, {len(mismatch.misshaped)}"
-                f" mis-shaped, {len(mismatch.unexpected)} unexpected.\n{mismatch.table()}",
-            )
