@@ -21,12 +21,15 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written, or ``path`` is a folder, a pipe or a device.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    # Not all of the name: the longest that a file system takes would become too long.
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     if path.is_dir():
         raise InputError(f"Cannot write '{path}': it is a folder.")
+    if path.exists() and not path.is_file():  # renaming would put a file in the place of /dev/null
+        raise InputError(f"Cannot write '{path}': it is a pipe or a device, not a file.")
     if not path.parent.is_dir():
         raise InputError(f"Cannot write '{path}': the folder '{path.parent}' does not exist.")
     try:
