@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from .bundle import Bundle, Manifest, read_bundle
 from .errors import InputError, SpecError
 from .model import PoseModel
+from .plugins import runtime, runtimes
 from .spec import PoseSpec
 
 
@@ -28,18 +28,6 @@ EMBEDDED = {
     ),
 }
 DEFAULT_MODEL = "fast"
-
-# What the file name says about the engine; the vendors' own tools use these endings.
-_TARGET_OF_SUFFIX = {
-    ".onnx": "onnx",
-    ".xml": "openvino",
-    ".tflite": "tflite",
-    ".mindir": "mindir",
-    ".ms": "mindir",
-    ".om": "om",
-    ".engine": "tensorrt",
-    ".plan": "tensorrt",
-}
 
 
 @dataclass(frozen=True)
@@ -143,14 +131,14 @@ def _from_bundle(bundle: Bundle) -> Artifact:
 
 
 def _from_engine(path: Path, spec: str | Path | PoseSpec | None) -> Artifact:
-    target = _TARGET_OF_SUFFIX.get(path.suffix.lower())
+    endings = {
+        ending: target for r in map(runtime, runtimes()) for target, all_ in r.targets.items() for ending in all_
+    }
+    target = endings.get(path.suffix.lower())
     if target is None:
-        with contextlib.suppress(OSError):
-            if path.stat().st_size == 0:
-                raise InputError(f"'{path}' is empty.")
         raise InputError(
-            f"'{path}' is no engine file that edgepose knows.",
-            hint=f"Known endings: {', '.join(_TARGET_OF_SUFFIX)}. A checkpoint is first converted: edgepose convert.",
+            f"'{path}' is no engine file that an installed runtime opens.",
+            hint=f"Known endings: {', '.join(endings)}. A checkpoint is first converted: edgepose convert.",
         )
     if target == "onnx":
         model = PoseModel.from_onnx(path, None if spec is None else read_spec(spec))

@@ -112,8 +112,8 @@ class Estimator:
             uint8 [H, W, 3], BGR as OpenCV reads it; or a sequence of such pictures, of any sizes; or uint8
             [B, H, W, 3].
         boxes
-            Person boxes [N, 4] as x1, y1, x2, y2 in pixels, for a top-down model, in place of its detector's; for
-            several pictures a sequence of such arrays.
+            Person boxes [N, 4] as x1, y1, x2, y2 in pixels, or [N, 5] with a score, for a top-down model, in place of
+            its detector's; for several pictures a sequence of such arrays.
 
         Returns
         -------
@@ -141,8 +141,8 @@ class Estimator:
                 raise InputError(f"'{self.name}' looks at whole pictures; it takes no person boxes.")
             return self._whole_picture(image, last)
         if boxes is not None:
-            people = np.asarray(boxes, np.float32).reshape(-1, 4)
-            return self._top_down(image, people, np.ones(len(people), np.float32))
+            people, scores = _split_scores(boxes)
+            return self._top_down(image, people, scores)
         if len(self.stages) < 2:
             raise InputError(
                 f"'{self.name}' looks at one person at a time and was given neither person boxes nor a detector.",
@@ -195,6 +195,20 @@ class Estimator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _split_scores(boxes: npt.ArrayLike) -> tuple[Boxes, npt.NDArray[np.float32]]:
+    """[N, 4] boxes with score 1, or [N, 5] boxes with their own."""
+    try:
+        rows = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Person boxes must be numbers [N, 4] or [N, 5]: {error}.") from error
+    if not rows.size:
+        rows = np.zeros((0, 4), np.float32)
+    if rows.ndim != 2 or rows.shape[1] not in (4, 5):
+        raise InputError(f"Person boxes must be [N, 4] or [N, 5]; these are {list(rows.shape)}.")
+    scores = rows[:, 4].copy() if rows.shape[1] == 5 else np.ones(len(rows), np.float32)
+    return rows[:, :4].copy(), scores
 
 
 def _boxes_in_picture(detections: Detections, matrix: npt.NDArray[np.float64], size: tuple[int, ...]) -> Boxes:

@@ -90,10 +90,20 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """Loads engine files of one kind."""
+    """Loads engine files of one kind.
+
+    Attributes
+    ----------
+    name
+        Name of the entry point.
+    targets
+        Kinds of engine that it opens -> the endings of their files.
+    devices
+        Kinds of device that it can run on.
+    """
 
     name: str
-    targets: Sequence[str]
+    targets: Mapping[str, Sequence[str]]
     devices: Sequence[str]
 
     def probe(self, device: str | None = None) -> Probe:

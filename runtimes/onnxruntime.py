@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class OnnxRuntime:
     """Opens ``.onnx`` files."""
 
     name = "onnxruntime"
-    targets: Sequence[str] = ("onnx",)
+    targets: Mapping[str, Sequence[str]] = MappingProxyType({"onnx": (".onnx",)})
     devices: Sequence[str] = tuple(_PROVIDERS)
 
     def probe(self, device: str | None = None) -> Probe:

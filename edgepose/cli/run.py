@@ -1,0 +1,111 @@
+"""``edgepose run``."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..estimator import Estimator
+    from ..media.frames import Source
+    from ..media.sinks import Sink
+    from .progress import ProgressBar
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="SOURCE...", required=True)
+@click.option("--model", metavar="M", help="Bundle, .onnx or embedded model; by default the embedded one.")
+@click.option("--detector", metavar="M", help="Finds the person boxes for a top-down model.")
+@click.option("--spec", metavar="FILE.json", help="Contract of a foreign engine.")
+@click.option("--device", default="auto", show_default=True, metavar="D", help="Device to run on.")
+@click.option("--runtime", metavar="NAME", help="Engine API, where a device has several.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write JSON Lines, one object a picture or frame.")
+@click.option("--save", metavar="PATH", help="Write drawn pictures or video: a file, or a folder for several.")
+def command(
+    sources: tuple[str, ...],
+    model: str | None,
+    detector: str | None,
+    spec: str | None,
+    device: str,
+    runtime: str | None,
+    json_path: str | None,
+    save: str | None,
+) -> int:
+    """Find the people in pictures and videos.
+
+    A SOURCE is a picture, a video, a folder of pictures, or a pattern in quotes such as 'clips/*.mp4'.
+    """
+    from ..errors import InputError
+    from ..loading import load
+    from ..media.sinks import JsonLinesSink, open_save
+    from ..media.source import SequenceSource, open_source
+    from .progress import ProgressBar
+
+    opened: list[Source] = []
+    absent: list[InputError] = []
+    for text in sources:
+        try:
+            opened.append(open_source(text))
+        except InputError as error:
+            absent.append(error)
+    if not opened:
+        for error in absent[:-1]:
+            click.echo(f"edgepose: {error}", err=True)
+        raise absent[-1]
+    source = opened[0] if len(opened) == 1 else SequenceSource(opened, " ".join(sources))
+    with ExitStack() as stack:
+        estimator = stack.enter_context(load(model, device=device, runtime=runtime, detector=detector, spec=spec))
+        sinks: list[Sink] = []
+        if json_path is not None:
+            sinks.append(stack.enter_context(JsonLinesSink(json_path)))
+        if save is not None:
+            sinks.append(stack.enter_context(open_save(save, opened)))
+        bar = stack.enter_context(ProgressBar("finding people", source.total))
+        for error in absent:
+            bar.note(f"edgepose: {error}")
+        report = _run(estimator, source, sinks, bar, quiet=bool(sinks))
+    failures = report.failures + len(absent)
+    summary = (
+        f"{report.people} people in {report.frames} {'frames' if report.frames > 1 else 'frame'},"
+        f" {report.seconds:.1f} s ({1000 * report.busy / max(report.frames, 1):.0f} ms each for {estimator.name},"
+        f" {estimator.placement} on {estimator.device})"
+    )
+    if failures:
+        summary += f"; {failures} could not be read"
+    click.echo(summary, err=json_path == "-")
+    return 1 if failures else 0
+
+
+class _Report:
+    """Counts of a run."""
+
+    def __init__(self) -> None:
+        self.frames = self.people = self.failures = 0
+        self.busy = self.seconds = 0.0
+
+
+def _run(estimator: Estimator, source: Source, sinks: list[Sink], bar: ProgressBar, *, quiet: bool) -> _Report:
+    from ..media.frames import Failure
+
+    report = _Report()
+    start = time.perf_counter()
+    for item in source:
+        if isinstance(item, Failure):
+            bar.note(f"edgepose: {item.reason}")
+            report.failures += 1
+        else:
+            began = time.perf_counter()
+            poses = estimator(item.image)
+            report.busy += time.perf_counter() - began
+            report.frames += 1
+            report.people += len(poses)
+            for sink in sinks:
+                sink.write(item, poses)
+            if not quiet and not item.is_video:
+                click.echo(f"{item.source}: {len(poses)} people")
+        bar.advance()
+    report.seconds = time.perf_counter() - start
+    return report
