@@ -1,0 +1,114 @@
+"""Protocol buffers, field by field, without a copy.
+
+Facts: the protobuf encoding guide.  A message is a sequence of fields, each a tag (number and wire type) and a value.
+Groups, which proto2 deprecated and no format here uses, are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .mapped_file import MappedFile
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+_MASK64 = (1 << 64) - 1
+#: What looking at a field costs: the view of its content.
+_BYTES_PER_FIELD = 192
+
+
+def varint(file: MappedFile, data: memoryview, position: int, what: str) -> tuple[int, int]:
+    """The variable-length integer at ``position``, unsigned, and the position after it.
+
+    Raises
+    ------
+    CheckpointError
+        If it is cut off or longer than 64 bits.
+    """
+    value = 0
+    for index, byte in enumerate(data[position : position + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value & _MASK64, position + index + 1
+    raise file.error(f"is damaged or cut off: {what} has an incomplete number.")
+
+
+def fields(file: MappedFile, data: memoryview, what: str) -> Iterator[tuple[int, int, int, memoryview]]:
+    """The fields of a message: number, wire type, value and content.
+
+    ``value`` is the number of a varint field, else 0; ``content`` the bytes of any other field, as a view.
+
+    Raises
+    ------
+    CheckpointError
+        If the message is cut off, has a wire type that does not exist, or more fields than its size explains.
+    """
+    position = 0
+    while position < len(data):
+        file.memory.take(_BYTES_PER_FIELD, what)
+        tag, position = varint(file, data, position, what)
+        number, wire, value, size = tag >> 3, tag & 7, 0, 0
+        if wire == VARINT:
+            value, position = varint(file, data, position, what)
+        elif wire == BYTES:
+            size, position = varint(file, data, position, what)
+        elif wire in (FIXED32, FIXED64):
+            size = 4 if wire == FIXED32 else 8
+        else:
+            raise file.error(f"is damaged: {what} has a field of the unknown wire type {wire}.")
+        if number == 0 or size > len(data) - position:
+            raise file.error(f"is damaged or cut off: a field of {what} reaches past its end.")
+        yield number, wire, value, data[position : position + size]
+        position += size
+
+
+def signed(value: int) -> int:
+    """A varint read as int64."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def text(file: MappedFile, content: memoryview, what: str) -> str:
+    """Bytes as UTF-8.
+
+    Raises
+    ------
+    CheckpointError
+        If they are not.
+    """
+    file.memory.take(4 * len(content), what)
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError:
+        raise file.error(f"is damaged: {what} is no text.") from None
+
+
+def varints(file: MappedFile, content: memoryview, what: str) -> npt.NDArray[np.uint64]:
+    """A packed field of varints.
+
+    Raises
+    ------
+    CheckpointError
+        If the last one is cut off or one is longer than 64 bits.
+    """
+    octets = np.frombuffer(content, np.uint8) if content else np.empty(0, np.uint8)
+    file.memory.take(40 * octets.size, what)
+    ends = np.flatnonzero(octets < 0x80)
+    if not octets.size:
+        return np.empty(0, np.uint64)
+    starts = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
+    if not ends.size or ends[-1] != octets.size - 1 or (ends - starts).max() >= _LONGEST_VARINT:
+        raise file.error(f"is damaged: {what} has an incomplete number.")
+    places = np.arange(octets.size) - np.repeat(starts, ends - starts + 1)
+    parts = (octets & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
+    return np.bitwise_or.reduceat(parts, starts)
+
+
+def fixed64(content: memoryview) -> int:
+    """A fixed field of eight bytes, unsigned."""
+    value: int
+    (value,) = struct.unpack("<Q", content)
+    return value
