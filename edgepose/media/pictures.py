@@ -33,7 +33,7 @@ _ANY_DEPTH = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIEN
 _BLEND_PIXELS = 1 << 20
 
 
-def read_picture(path: str | Path) -> Image:
+def read_picture(path: str | Path, *, orient: bool = True) -> Image:
     """Read a picture as a viewer shows it.
 
     Its format is told by its content: PNG, JPEG, BMP, TIFF, WebP, GIF or PNM.  The EXIF orientation is applied; grey
@@ -44,6 +44,8 @@ def read_picture(path: str | Path) -> Image:
     ----------
     path
         A regular file.
+    orient
+        Apply the EXIF orientation.  Annotations of data sets belong to the pixels as they are stored.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def read_picture(path: str | Path) -> Image:
         )
     try:
         header = read_header(data, kind.format, MAX_PIXELS)
-        return _to_bgr(_decode(data, kind.format, header), header)
+        image = _to_bgr(_decode(data, kind.format, header), header)
+        return _upright(image, header.orientation) if orient else image
     except HeaderError as error:
         raise MediaError(f"Cannot read '{path}': it {error}.") from error
     except MemoryError as error:
@@ -103,7 +106,7 @@ def _to_bgr(pixels: Samples, header: Header) -> Image:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     elif image.shape[2] != 3:
         raise HeaderError(f"has {image.shape[2]} channels")
-    return _upright(image.astype(np.uint8, copy=False), header.orientation)
+    return image.astype(np.uint8, copy=False)
 
 
 def _on_white(image: Image, premultiplied: bool) -> Image:
