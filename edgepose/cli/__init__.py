@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -16,7 +18,9 @@ COMMANDS = {
     "doctor": "Show which devices and engines are here, and how to mend what is not.",
 }
 
-INTERRUPTED = 130
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: end as tidily as after Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -64,6 +68,8 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a part failed, 2 wrong usage or bad input."""
     from ..errors import EdgePoseError
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code: Any = edgepose.main(args=args, standalone_mode=False)
     except EdgePoseError as error:
@@ -72,11 +78,16 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("edgepose: interrupted; nothing unfinished was left behind.", err=True)
-        code = INTERRUPTED
+        terminated = isinstance(error.__cause__ or error, _Terminated)  # click wraps it
+        code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)  # as shells report it
     except BrokenPipeError:
         # The reader of our output went away; what Python would flush at exit has nowhere to go.
         sys.stdout = None
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated

@@ -49,8 +49,8 @@ def command(
     for text in sources:
         try:
             opened.append(open_source(text))
-        except InputError as error:
-            absent.append(error)
+        except InputError as problem:
+            absent.append(problem)
     if not opened:
         for error in absent[:-1]:
             click.echo(f"edgepose: {error}", err=True)
