@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from ..errors import GraphError
+from .draft import Draft
+from .inference import check_and_infer
 
-# IR version 8 belongs to opset 17 (ONNX 1.12); older runtimes refuse newer ones for no benefit.
 DEFAULT_OPSET = 17
-IR_VERSION = 8
 
 Dim = int | str
 
@@ -37,35 +36,40 @@ class GraphBuilder:
     def __init__(self, name: str, opset: int = DEFAULT_OPSET) -> None:
         self.name = name
         self.opset = opset
-        self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[str, onnx.TensorProto] = {}
-        self._inputs: list[onnx.ValueInfoProto] = []
-        self._outputs: list[onnx.ValueInfoProto] = []
+        # Arrays stay where they are, often in a memory-mapped file, until the graph is built.
+        self._draft = Draft.empty(name, opset)
+        self._graph = self._draft.graph
+        self._arrays: set[str] = set()
         self._counts: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     def input(self, name: str, shape: Sequence[Dim], dtype: str = "float32") -> str:
         """Declare a graph input; a string in ``shape`` is a dynamic dimension."""
-        self._inputs.append(helper.make_tensor_value_info(name, _element_type(dtype), list(shape)))
+        self._taken.add(name)
+        self._graph.input.append(helper.make_tensor_value_info(name, _element_type(dtype), list(shape)))
         return name
 
     def output(self, value: str, name: str, shape: Sequence[Dim], dtype: str = "float32") -> str:
         """Declare ``value`` as graph output ``name``."""
-        for node in self._nodes:
+        for node in self._graph.node:
             for i, out in enumerate(node.output):
                 if out == value:
                     node.output[i] = name
             for i, inp in enumerate(node.input):
                 if inp == value:
                     node.input[i] = name
-        self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), list(shape)))
+        self._taken.add(name)
+        self._graph.output.append(helper.make_tensor_value_info(name, _element_type(dtype), list(shape)))
         return name
 
     def constant(self, array: npt.ArrayLike, name: str | None = None) -> str:
         """Add an initialiser and return its name."""
         array = np.asarray(array)
         name = self._fresh("constant") if name is None else name
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        if name not in self._arrays:
+            self._arrays.add(name)
+            self._taken.add(name)
+            self._draft.put_constant(name, array)
         return name
 
     def op(self, op_type: str, *inputs: str, outputs: int = 1, name: str | None = None, **attributes: Any) -> Any:
@@ -90,7 +94,7 @@ class GraphBuilder:
         stem = self._fresh(name or op_type)
         names = [stem] if outputs == 1 else [f"{stem}:{i}" for i in range(outputs)]
         given = {k: v for k, v in attributes.items() if v is not None}
-        self._nodes.append(helper.make_node(op_type, list(inputs), names, name=stem, **given))
+        self._graph.node.append(helper.make_node(op_type, list(inputs), names, name=stem, **given))
         return names[0] if outputs == 1 else tuple(names)
 
     def build(self) -> onnx.ModelProto:
@@ -101,22 +105,17 @@ class GraphBuilder:
         GraphError
             If the graph is not valid ONNX.
         """
-        graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, list(self._initializers.values())
-        )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=IR_VERSION, producer_name="edgepose"
-        )
-        try:
-            onnx.checker.check_model(model, full_check=True)
-            return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GraphError(f"The graph '{self.name}' is not valid ONNX: {error}") from error
+        check_and_infer(self._draft)
+        return self._draft.finish()
 
     def _fresh(self, stem: str) -> str:
-        count = self._counts.get(stem, 0)
-        self._counts[stem] = count + 1
-        return stem if count == 0 else f"{stem}_{count}"
+        """A name that nothing else has; the stem itself where it is free."""
+        name = stem
+        while name in self._taken:
+            self._counts[stem] = self._counts.get(stem, 0) + 1
+            name = f"{stem}_{self._counts[stem]}"
+        self._taken.add(name)
+        return name
 
 
 def _element_type(dtype: str) -> int:

@@ -1,0 +1,101 @@
+"""Changing batch and size, with the proof that the graph still computes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...errors import GraphError
+from ..check import Observation, agree, difference, observe
+from ..draft import Draft
+from ..feeds import Trial, random_feeds, real_inputs
+from ..inference import shape_of
+from ..running import Runner
+from .size import change_batch, change_input_size, picture_input
+
+_SEED = 7
+
+
+def rebatch(draft: Draft, batch: int | None) -> int:
+    """As :func:`~edgepose.graph.passes.size.change_batch`; then every sample must give what it gave alone.
+
+    Raises
+    ------
+    GraphError
+        If the graph does not take the batch, or its samples influence each other.
+    """
+    before = [(shape_of(value) or ())[:1] for value in real_inputs(draft.graph)]
+    sizes = {length for (length,) in before if isinstance(length, int)}
+    if len(sizes) > 1:
+        raise GraphError(f"The inputs have different batch sizes: {sorted(sizes)}.")
+    old = next(iter(sizes), 1)
+    new = [1, 3] if batch is None else [batch]
+    samples = [random_feeds(draft.model, Trial(_SEED + i, old, (64, 96))) for i in range(max(new))]
+    samples = [{name: array[:1] for name, array in sample.items()} for sample in samples]
+    runner = Runner(draft, "original graph")
+    alone = [runner.run({name: np.repeat(array, old, axis=0) for name, array in sample.items()}) for sample in samples]
+    changed = change_batch(draft, batch)
+    if not changed:
+        return 0
+    runner = Runner(draft, "graph with another batch")
+    for count in new:
+        together = runner.run({name: np.concatenate([s[name] for s in samples[:count]]) for name in samples[0]})
+        for name, value in together.items():
+            if not value.ndim or len(value) % count:
+                raise GraphError(f"The output '{name}' of shape {list(value.shape)} does not grow with the batch.")
+            for i, part in enumerate(np.split(value, count)):
+                single = alone[i][name]
+                difference(name, [(single[: len(single) // old], part)])
+    return changed
+
+
+def resize_input(draft: Draft, size: tuple[int, int] | None) -> int:
+    """As :func:`~edgepose.graph.passes.size.change_input_size`; the results are compared wherever both graphs run.
+
+    Between two fixed sizes there is nothing to compare; then heatmap-like outputs (rank 4) must grow with the input.
+
+    Raises
+    ------
+    GraphError
+        If the graph works for its own size only.
+    """
+    value, axes = picture_input(draft.graph)
+    shape = shape_of(value)
+    assert shape is not None
+    old = tuple(shape[axis] for axis in axes)
+    was_fixed = all(isinstance(length, int) for length in old)
+    feeds = [random_feeds(draft.model, Trial(_SEED, 1, (64, 96)))]
+    if size is not None and not was_fixed:
+        probe = Draft(draft.finish())
+        change_input_size(probe, size)
+        feeds = [random_feeds(probe.model, Trial(_SEED, 1, (64, 96)))]
+    before = observe(draft, feeds=feeds, what="original graph")
+    changed = change_input_size(draft, size)
+    if not changed:
+        return 0
+    if size is None or not was_fixed:
+        agree(before, draft, "graph with another input size")
+    if size is not None and was_fixed:
+        _check_growth(before, observe(draft, seeds=(_SEED,), what="graph with another input size"), old, size, axes)
+    if size is None:
+        observe(draft, what="graph with a dynamic input size")
+    return changed
+
+
+def _check_growth(
+    before: Observation,
+    after: Observation,
+    old: tuple[int | str | None, ...],
+    new: tuple[int, int],
+    axes: tuple[int, int],
+) -> None:
+    for name, value in after.runs[0][1].items():
+        was = before.runs[0][1][name]
+        if value.ndim != 4 or was.ndim != 4:
+            continue
+        for axis, old_length, new_length in zip(axes, old, new, strict=True):
+            assert isinstance(old_length, int)
+            if was.shape[axis] != 1 and value.shape[axis] * old_length != was.shape[axis] * new_length:
+                raise GraphError(
+                    f"The output '{name}' is {list(value.shape)} for an input of {new[0]} x {new[1]} and was"
+                    f" {list(was.shape)} before: it does not grow with the input."
+                )
