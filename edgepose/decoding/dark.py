@@ -114,6 +114,8 @@ def refine_line(rows: Array, index: Integers, kernel: int) -> Floats:
     ndarray
         float64 [M]: what to add to ``index``.
     """
+    if not len(rows):
+        return np.zeros(0)
     half = kernel // 2
     length = rows.shape[1]
     padded = np.pad(rows, ((0, 0), (half, half)))
