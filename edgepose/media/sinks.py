@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -112,25 +113,31 @@ class JsonLinesSink(Sink):
             "height": height,
             "persons": poses.to_dict(),
         }
-        try:
+        with self._our_errors():
             self._stream.write(json.dumps(line, allow_nan=False) + "\n")
             if self._at_once:
                 self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise InputError(f"Cannot write '{self._target}': {error.strerror or error}.") from error
 
     def close(self) -> None:
         """See :meth:`Sink.close`."""
-        with self._stack:
+        with self._our_errors(), self._stack:
             if not self._at_once and not self._stream.closed:
                 self._stream.flush()
                 os.fsync(self._stream.fileno())
 
     def abort(self) -> None:
         """See :meth:`Sink.abort`."""
-        self._stack.__exit__(InputError, InputError(f"'{self._target}' was dropped."), None)
+        with contextlib.suppress(OSError):  # a full disk refuses what is still in the buffer
+            self._stack.__exit__(InputError, InputError(f"'{self._target}' was dropped."), None)
+
+    @contextlib.contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise InputError(f"Cannot write '{self._target}': {error.strerror or error}.") from error
 
 
 class PictureSink(Sink):

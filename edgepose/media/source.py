@@ -177,9 +177,10 @@ def _role(path: Path) -> str | None:
     return None if kind is None else kind.role
 
 
-def _natural(path: Path) -> tuple[tuple[tuple[int, int | str, str], ...], ...]:
-    """Order by which ``frame2`` comes before ``frame10``, folder by folder."""
-    return tuple(
-        tuple((0, int(t), t) if t.isdecimal() else (1, t.lower(), t) for t in re.split("([0-9]+)", part) if t)
+def _natural(path: Path) -> tuple[tuple[tuple[tuple[int, int, str], ...], ...], str]:
+    """Order by which ``frame2`` comes before ``Frame10``, folder by folder; exact names decide between equals."""
+    parts = tuple(
+        tuple((0, int(t), "") if t.isdecimal() else (1, 0, t.lower()) for t in re.split("([0-9]+)", part) if t)
         for part in path.parts
     )
+    return parts, str(path)
