@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "convert": ".conversion",
     "load": ".loading",
     "Estimator": ".estimator",
     "Poses": ".poses",
@@ -20,10 +21,11 @@ _HOME = {
     "errors": None,
 }
 
-__all__ = ["EdgePoseError", "Estimator", "KeypointSet", "PoseSpec", "Poses", "__version__", "errors", "load"]
+__all__ = ["EdgePoseError", "Estimator", "KeypointSet", "PoseSpec", "Poses", "__version__", "convert", "errors", "load"]
 
 if TYPE_CHECKING:
     from . import errors
+    from .conversion import convert
     from .errors import EdgePoseError
     from .estimator import Estimator
     from .keypoints import KeypointSet

@@ -13,6 +13,8 @@ import click
 #: Command -> what ``edgepose --help`` says about it.  The module ``edgepose.cli.<command>`` has a ``command``.
 COMMANDS = {
     "run": "Find people in pictures and videos.",
+    "convert": "Convert a checkpoint to a target's bundle.",
+    "eval": "Measure COCO keypoint accuracy.",
     "info": "Show what a model or checkpoint is.",
     "models": "List the models that come with edgepose.",
     "doctor": "Show which devices and engines are here, and how to mend what is not.",

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 def command(model: str | None, spec: str | None, as_json: bool) -> None:
     """Show what M is: spec, provenance, licence, precision and sizes.
 
-    M is a bundle, an .onnx that edgepose wrote, a foreign engine with --spec, or the name of an embedded model; without
-    M, the default embedded model.
+    M is a bundle, an .onnx that edgepose wrote, a foreign engine with --spec, the name of an embedded model, or a
+    checkpoint, of which nothing is built; without M, the default embedded model.
     """
+    from .checkpoint_info import describe_checkpoint, is_checkpoint, print_checkpoint
+
+    if model is not None and spec is None and is_checkpoint(model):
+        found = describe_checkpoint(model)
+        click.echo(json.dumps(found, indent=2)) if as_json else print_checkpoint(found)
+        return
     from ..artifact import resolve
 
     report = describe(resolve(model, spec))

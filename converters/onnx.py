@@ -1,0 +1,34 @@
+"""ONNX: the hub itself, with the spec in its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgepose.errors import ConversionError
+from edgepose.model import PoseModel
+from edgepose.plugins import Conversion, Probe
+
+ENGINE = "model.onnx"
+
+
+class OnnxConverter:
+    """Writes the graph as it is."""
+
+    name = "onnx"
+    precisions: Sequence[str] = ("fp32",)
+
+    def probe(self) -> Probe:
+        """See :meth:`edgepose.plugins.Converter.probe`."""
+        return Probe(True, "Python module onnx", f"onnx {version('onnx')}")
+
+    def convert(self, model: PoseModel, folder: Path, precision: str, options: Mapping[str, Any]) -> Conversion:
+        """See :meth:`edgepose.plugins.Converter.convert`.  There are no options."""
+        if precision not in self.precisions:
+            raise ConversionError(
+                f"ONNX is written in {', '.join(self.precisions)}, not in {precision}.", hint="Use --precision fp32."
+            )
+        model.save(folder / ENGINE)
+        return Conversion(ENGINE, (ENGINE,), {"onnx": version("onnx")})

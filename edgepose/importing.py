@@ -1,0 +1,152 @@
+"""From a checkpoint to one checked ONNX graph with its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from . import __version__
+from .architectures import BuildOptions, build_network
+from .artifact import read_spec
+from .checkpoints import Checkpoint, read_checkpoint
+from .errors import ArchitectureError, SpecError
+from .files import sha256_of
+from .graph.builder import DEFAULT_OPSET
+from .graph.foreign import adopt
+from .graph.mxnet import import_mxnet
+from .graph.passes import optimise
+from .model import SPEC_KEY, PoseModel
+from .spec import PoseSpec
+
+#: Called with a line for each step of longer work.
+Report = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a checkpoint becomes a graph.
+
+    Attributes
+    ----------
+    architecture
+        Name of the architecture; None to tell it from the arrays.
+    spec
+        Contract of a graph that edgepose did not build, or the JSON file that holds it.
+    opset
+        Version of the default operator set; None for edgepose's own, or what the graph has.
+    batch
+        Fixed batch size, or ``"dynamic"``; None for dynamic, or what the graph has.
+    input_size
+        (height, width) in pixels; None for what the network was trained with.
+    simplify
+        Run onnxsim after edgepose's own passes.
+    """
+
+    architecture: str | None = None
+    spec: str | Path | PoseSpec | None = None
+    opset: int | None = None
+    batch: int | Literal["dynamic"] | None = None
+    input_size: tuple[int, int] | None = None
+    simplify: bool = False
+
+
+def import_checkpoint(
+    path: str | Path, options: ImportOptions | None = None, report: Report = lambda line: None
+) -> PoseModel:
+    """Read a checkpoint and build its graph, simplified and proved equal to what it was before.
+
+    Parameters
+    ----------
+    path
+        MXNet ``.params`` or ``-symbol.json``, MindSpore ``.ckpt``, PyTorch ``.pth``, ``.safetensors`` or ``.onnx``.
+    options
+        See :class:`ImportOptions`.
+    report
+        Told what is being done.
+
+    Raises
+    ------
+    EdgePoseError
+        If the file cannot be read, its network is unknown or incomplete, or the graph does not compute what it should.
+    """
+    options = options or ImportOptions()
+    report(f"reading {path}")
+    checkpoint = read_checkpoint(path)
+    report(f"{checkpoint.format}, {len(checkpoint.arrays)} arrays")
+    model = _build(checkpoint, options, report)
+    report("simplifying, and comparing with the graph before")
+    graph = optimise(
+        model.graph,
+        opset=options.opset,
+        batch=options.batch,
+        input_size=options.input_size if checkpoint.graph is not None else None,
+        simplify=options.simplify,
+    )
+    return PoseModel(graph, model.spec, model.provenance)
+
+
+def _build(checkpoint: Checkpoint, options: ImportOptions, report: Report) -> PoseModel:
+    provenance: dict[str, Any] = {
+        "checkpoint": checkpoint.path.name,
+        "format": checkpoint.format,
+        "sha256": sha256_of(checkpoint.path),
+        "edgepose": __version__,
+    }
+    if checkpoint.graph is None:
+        if options.spec is not None:
+            raise SpecError(
+                f"'{checkpoint.path}' holds arrays without a graph; its architecture states the spec.",
+                hint="Leave --spec out; --architecture NAME chooses the architecture.",
+            )
+        return _build_known(checkpoint, options, provenance, report)
+    if options.architecture is not None:
+        raise ArchitectureError(
+            f"'{checkpoint.path}' brings its own graph; no architecture is built.", hint="Leave --architecture out."
+        )
+    if checkpoint.format == "onnx":
+        return _adopt_onnx(checkpoint, options, provenance)
+    report("translating the MXNet graph")
+    spec = _required_spec(checkpoint, options)
+    size = options.input_size or _static_size(spec)
+    batch = options.batch if isinstance(options.batch, int) else None
+    graph, ranges = import_mxnet(
+        checkpoint.graph, checkpoint.arrays, input_size=size, batch=batch, opset=options.opset or DEFAULT_OPSET
+    )
+    return adopt(graph, spec.replace(calibration={**ranges, **spec.calibration}), provenance)
+
+
+def _build_known(
+    checkpoint: Checkpoint, options: ImportOptions, provenance: dict[str, Any], report: Report
+) -> PoseModel:
+    build = BuildOptions(
+        input_size=options.input_size,
+        batch=options.batch if isinstance(options.batch, int) else None,
+        opset=options.opset or DEFAULT_OPSET,
+    )
+    network = build_network(checkpoint.arrays, options.architecture, build)
+    report(f"built {network.graph.graph.name}")
+    return PoseModel(network.graph, network.spec, {**provenance, "architecture": network.graph.graph.name})
+
+
+def _adopt_onnx(checkpoint: Checkpoint, options: ImportOptions, provenance: dict[str, Any]) -> PoseModel:
+    metadata = {p.key: p.value for p in checkpoint.graph.metadata_props}
+    if options.spec is None and SPEC_KEY in metadata:
+        own = PoseModel.from_onnx(checkpoint.path)
+        return adopt(own.graph, own.spec, {**own.provenance, "onnx": checkpoint.path.name})
+    return adopt(checkpoint.graph, _required_spec(checkpoint, options), provenance)
+
+
+def _required_spec(checkpoint: Checkpoint, options: ImportOptions) -> PoseSpec:
+    if options.spec is None:
+        raise SpecError(
+            f"'{checkpoint.path}' carries no PoseSpec, so its input and outputs cannot be interpreted.",
+            hint="Give one with --spec FILE.json (docs/spec.md describes it).",
+        )
+    return read_spec(options.spec)
+
+
+def _static_size(spec: PoseSpec) -> tuple[int, int] | None:
+    entry = spec.input
+    return None if entry.height is None or entry.width is None else (entry.height, entry.width)
