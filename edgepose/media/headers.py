@@ -214,7 +214,7 @@ def _webp(data: bytes) -> Header:
 
 
 def _tiff(data: bytes) -> Header:
-    fields = read_ifd(data)
+    fields = read_ifd(data, linked=True)
     width, height = _first(fields, 256, 0), _first(fields, 257, 0)
     bits, samples, form = _first(fields, 258, 1), _first(fields, 277, 1), _first(fields, 339, 1)
     if form == 3:

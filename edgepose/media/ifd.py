@@ -18,13 +18,15 @@ class IfdError(ValueError):
     """The directory leads out of its file or is not one; the text completes the sentence 'it ...'."""
 
 
-def read_ifd(data: bytes) -> dict[int, Values]:
+def read_ifd(data: bytes, *, linked: bool) -> dict[int, Values]:
     """The integer fields of the first directory.
 
     Parameters
     ----------
     data
         A TIFF file, or the TIFF block of EXIF data.
+    linked
+        Whether the offset of a next directory must follow; some writers of EXIF leave it out.
 
     Returns
     -------
@@ -51,6 +53,8 @@ def read_ifd(data: bytes) -> dict[int, Values]:
         raise IfdError(f"declares {count} directory entries")
     fields: dict[int, Values] = {}
     entry_size = 4 + 2 * value_size
+    if linked:
+        _number(data, start + count_size + count * entry_size, value_size, order)
     for i in range(count):
         at = start + count_size + i * entry_size
         tag, kind = _number(data, at, 2, order), _number(data, at + 2, 2, order)
@@ -70,7 +74,7 @@ def read_ifd(data: bytes) -> dict[int, Values]:
 def exif_orientation(data: bytes) -> int:
     """The orientation 1..8 that EXIF data state; 1 if they state none or cannot be read."""
     try:
-        values = read_ifd(data.removeprefix(b"Exif\0\0")).get(ORIENTATION)
+        values = read_ifd(data.removeprefix(b"Exif\0\0"), linked=False).get(ORIENTATION)
     except IfdError:  # broken EXIF does not make a broken picture
         return 1
     return int(values[0]) if values is not None and len(values) and 1 <= values[0] <= 8 else 1

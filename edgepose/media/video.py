@@ -37,10 +37,8 @@ class VideoSource(Source):
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         self.files = (Path(path),)
-        self._defect: str | None = None
         try:
             with _Capture(self.name) as capture:
-                self._defect = capture.defect
                 self.total, self.fps, self.size = capture.total, capture.fps, capture.size
         except MediaError:  # it is told when the frames are asked for
             self.total = 1

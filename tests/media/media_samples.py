@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgepose.media.quiet import codecs_quiet, ffmpeg_quiet
+
 Image = npt.NDArray[np.uint8]
 
 
@@ -128,7 +130,9 @@ def video(
     path: Path, frames: int = 12, codec: str = "mp4v", fps: float = 10.0, size: tuple[int, int] = (64, 96)
 ) -> Path:
     """A video whose n-th frame has a grey level of 20 n; ``size`` is (height, width)."""
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
+    # Whoever opens the first video of a process decides how loud FFmpeg is.
+    with ffmpeg_quiet(), codecs_quiet():
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
     assert writer.isOpened()
     for i in range(frames):
         writer.write(np.full((*size, 3), 20 * i, np.uint8))
