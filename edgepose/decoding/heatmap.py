@@ -184,17 +184,17 @@ def quarter_step(maps: Array, x: Integers, y: Integers, rule: Literal["msra", "m
     """
     height, width = maps.shape[1:]
     first = 1 if rule == "mindpose" else 2
-    use_x, use_y = (x >= first) & (x <= width - 2), (y >= first) & (y <= height - 2)
+    allowed = np.array([(x >= first) & (x <= width - 2), (y >= first) & (y <= height - 2)])
     if rule == "msra":
-        use_x = use_y = use_x & use_y
+        allowed[:] = allowed[0] & allowed[1]
     elif rule == "mmpose":
-        use_x, use_y = use_x & (y > 0), use_y & (x > 0)
-    number = np.arange(len(maps))
-    east, west = np.minimum(x + 1, width - 1), np.maximum(x - 1, 0)
-    south, north = np.minimum(y + 1, height - 1), np.maximum(y - 1, 0)
-    along_x = np.sign(maps[number, y, east] - maps[number, y, west])
-    along_y = np.sign(maps[number, south, x] - maps[number, north, x])
-    return 0.25 * np.stack([np.where(use_x, along_x, 0), np.where(use_y, along_y, 0)], axis=1).astype(np.float64)
+        allowed &= (y > 0, x > 0)
+    cell = np.arange(len(maps)) * (height * width) + y * width + x
+    # Where a neighbour lies outside the map, what is read in its place is not used.
+    steps = np.array([[1], [width], [-1], [-width]])
+    east, south, west, north = maps.reshape(-1).take(cell + steps, mode="clip")
+    slope = np.array([east - west, south - north])
+    return np.asarray(np.where(allowed, 0.25 * np.sign(slope), 0).T, np.float64)
 
 
 def _positive(scores: Array, found: Mask) -> tuple[Array, Mask]:

@@ -28,8 +28,8 @@ def find_peaks(rows: Array) -> tuple[Integers, Array, Mask]:
         bool [M]: False where the row says nothing: a value is not finite, or all values are the same.
     """
     index = np.argmax(rows, axis=1)
-    value = np.take_along_axis(rows, index[:, None], axis=1)[:, 0]
+    value = rows[np.arange(len(rows)), index]
     with np.errstate(invalid="ignore"):  # NaN in a row is what is being looked for
         lowest = rows.min(axis=1)
-        found = np.isfinite(value) & np.isfinite(lowest) & (lowest < value)
+        found = (lowest > -np.inf) & (lowest < value) & (value < np.inf)
     return index, value, found
