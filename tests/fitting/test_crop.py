@@ -251,6 +251,14 @@ class TestAnyBox:
         across = 60 / fitted.to_image[0, 0, 0]
         assert abs(shown - across**2) < 4 * across
 
+    def test_a_box_wider_than_opencv_warps(self) -> None:
+        image = np.zeros((40, 70000, 3), np.uint8)
+        image[...] = (np.arange(70000) // 300)[:, None]
+        fitted = fit(image, spec(), np.array([[0, 0, 70000, 40]]))
+        columns = np.arange(25, 165, 10)
+        spots = apply(fitted.to_image[0], np.stack([columns, np.full(len(columns), 128)], axis=1))
+        np.testing.assert_allclose(fitted.pixels[0, 128, columns, 0], spots[:, 0] / 300, atol=1.5)
+
     def test_only_what_is_asked_is_read(self) -> None:
         """A crop does not depend on how much picture lies around it."""
         image = noise(200, 300)
