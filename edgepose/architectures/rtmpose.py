@@ -73,9 +73,12 @@ class Head:
         return math.sqrt(self.bins_x * self.bins_y / self.positions) / STRIDE
 
     def input_size(self, split_ratio: float) -> Pair | None:
-        """(height, width) in pixels that the SimCC layers were made for; None if that is no size of the backbone."""
+        """(height, width) in pixels that the SimCC layers were made for; None if that cannot be.
+
+        Either the backbone has no such size, or there is less than one bin for a pixel.
+        """
         height, width = self.bins_y / split_ratio, self.bins_x / split_ratio
-        return None if height % STRIDE or width % STRIDE else (int(height), int(width))
+        return None if split_ratio < 1 or height % STRIDE or width % STRIDE else (int(height), int(width))
 
 
 class RTMPose:
