@@ -92,8 +92,8 @@ def array_of(
         array = _truth_values(file, data, what)
     else:
         dtype = np.dtype(element)
-        if dtype.itemsize > 1:
-            dtype = dtype.newbyteorder(">" if big_endian else "<")
+        if big_endian != (sys.byteorder == "big"):
+            dtype = dtype.newbyteorder()
         array = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
     array = array.reshape(tuple(shape))
     array.flags.writeable = False

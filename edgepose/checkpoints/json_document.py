@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ..errors import CheckpointError
+from .mapped_file import MappedFile
 
 #: What one parsed value may cost at most, in bytes: CPython's dict of one entry (232) plus its slot in the parent.
 _BYTES_PER_OBJECT = 240
@@ -25,6 +26,12 @@ def parsed_size(text: bytes) -> int:
         + _BYTES_PER_ARRAY * text.count(b"[")
         + _BYTES_PER_MEMBER * (text.count(b",") + text.count(b":"))
     )
+
+
+def looks_like_json(file: MappedFile) -> bool:
+    """Whether the file starts with a brace and is text."""
+    start = bytes(file.data[:64])
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and b"\0" not in start
 
 
 def parse_json(text: bytes, name: str, allowed: int) -> Any:
@@ -47,7 +54,7 @@ def parse_json(text: bytes, name: str, allowed: int) -> Any:
     if parsed_size(text) > allowed:
         raise CheckpointError(f"{name} would take more than {allowed} bytes of memory: far more than a network needs.")
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix(b"\xef\xbb\xbf"))
     except RecursionError:
         raise CheckpointError(f"{name} is nested too deep.") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, integers of too many digits

@@ -51,6 +51,10 @@ class Memory:
             )
         self.left -= count
 
+    def grow(self, size: int) -> None:
+        """Allow for another file of ``size`` bytes that belongs to the checkpoint."""
+        self.left += MEMORY_FACTOR * size
+
 
 @dataclass(frozen=True, eq=False)
 class MappedFile:

@@ -6,15 +6,16 @@ Names of optimizer state: the prefixes that the optimizers of ``mindspore.nn`` a
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from ..errors import CheckpointError
 from .base import Checkpoint
 from .elements import ITEM_SIZES, MAX_DIMENSIONS, Array, array_of, size_of
 from .mapped_file import BYTES_PER_ARRAY, MappedFile
-from .protobuf_wire import BYTES, VARINT, fields, signed, text, varint
+from .protobuf_wire import BYTES, VARINT, fields, signed, text, varint, varints
 
 FORMAT = "mindspore-ckpt"
 #: First bytes of an encrypted file -> how it is encrypted.
@@ -24,6 +25,7 @@ _TYPES = {
     "UInt16": "uint16", "UInt32": "uint32", "UInt64": "uint64", "Float16": "float16", "Float32": "float32",
     "Float64": "float64", "BFloat16": "bfloat16",
 }  # fmt: skip
+_MINDIR = re.compile(rb"\x0a.[0-9]+\.[0-9]+\.[0-9]+[^\x12]*\x12.MindSpore", re.DOTALL)
 _STRING, _INT4 = "str", "Int4"
 #: The trailer that ``crc_check=True`` appends: these letters, then the CRC-32 of all before them, big-endian.
 _TRAILER, _TRAILER_SIZE = b"crc_num", 17
@@ -52,6 +54,11 @@ def looks_like_ckpt(file: MappedFile) -> bool:
         return size > 0 and str(file.data[position : position + min(size, 256)], "utf-8", "ignore").isprintable()
     except (CheckpointError, IndexError):
         return False
+
+
+def looks_like_mindir(file: MappedFile) -> bool:
+    """Whether the file starts like a MindIR model: a version such as 0.1.1, then the name of the producer."""
+    return _MINDIR.match(bytes(file.data[:64])) is not None
 
 
 @dataclass(slots=True)
@@ -87,19 +94,21 @@ def read_ckpt(file: MappedFile) -> Checkpoint:
             set_aside[entry.name] = "text"
         else:
             arrays[entry.name] = _array(file, entry)
-    for name in list(arrays):
-        reason = _state(name, arrays)
-        if reason:
-            set_aside[name] = reason
+    set_aside |= training_state(arrays)
     arrays = {name: array for name, array in arrays.items() if name not in set_aside}
     return Checkpoint(file.path, FORMAT, arrays, set_aside, {"checksum": checked, "strings": strings})
 
 
-def _state(name: str, arrays: dict[str, Array]) -> str | None:
-    prefix, _, weight = name.partition(".")
-    if prefix in _STATE_PREFIXES and weight in arrays:
-        return f"optimizer state of '{weight}'"
-    return "a counter or setting of the training" if name in _COUNTERS else None
+def training_state(names: Collection[str]) -> dict[str, str]:
+    """Which of the names are of the optimizer and of counters, and why."""
+    state = {}
+    for name in names:
+        prefix, _, weight = name.partition(".")
+        if prefix in _STATE_PREFIXES and weight in names:
+            state[name] = f"optimizer state of '{weight}'"
+        elif name in _COUNTERS:
+            state[name] = "a counter or setting of the training"
+    return state
 
 
 def _without_trailer(file: MappedFile) -> tuple[memoryview, bool]:
@@ -155,14 +164,11 @@ def _entry(file: MappedFile, message: memoryview) -> _Entry:
 def _fill(file: MappedFile, entry: _Entry, message: memoryview) -> None:
     what = f"'{entry.name:.200}'"
     shape: list[int] = []
-    for number, wire, value, content in fields(file, message, what):
-        if number == 1 and wire == VARINT:
-            shape.append(signed(value))
-        elif number == 1 and wire == BYTES:
-            position = 0
-            while position < len(content) and len(shape) <= MAX_DIMENSIONS:
-                value, position = varint(file, content, position, what)
-                shape.append(signed(value))
+    for number, wire, _, content in fields(file, message, what):
+        if number == 1 and wire in (VARINT, BYTES):  # one dimension, or several in a packed field
+            if len(content) > MAX_DIMENSIONS * 10:
+                raise file.error(f"is damaged: {what} has more than {MAX_DIMENSIONS} dimensions.")
+            shape += map(signed, varints(file, content, what).tolist())
         elif number == 2 and wire == BYTES:
             entry.type = text(file, content, what)
         elif number == 3 and wire == BYTES:

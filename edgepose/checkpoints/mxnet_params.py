@@ -56,16 +56,18 @@ def read_params(file: MappedFile) -> Checkpoint:
     names = _names(file, cursor, count)
     if cursor.left:
         raise file.error(f"is damaged: {cursor.left} bytes follow the last name.")
-    return checkpoint_of(file, dict(zip(names or map(str, range(count)), entries, strict=True)), named=bool(names))
+    return checkpoint_of(
+        file, dict(zip(names or map(str, range(count)), entries, strict=True)), named=bool(names), container="list"
+    )
 
 
-def checkpoint_of(file: MappedFile, entries: dict[str, Array | Absent], *, named: bool) -> Checkpoint:
+def checkpoint_of(file: MappedFile, entries: dict[str, Array | Absent], *, named: bool, container: str) -> Checkpoint:
     """Arrays and gaps under the names of the file -> a checkpoint under the names of the network.
 
     Names are ``arg:NAME`` and ``aux:NAME`` in what ``export`` and ``Module`` write.  The prefixes go, if every entry
     has one and the names stay distinct; which arrays were auxiliary (running statistics) stands in the metadata.
     """
-    metadata: dict[str, Any] = {"named": named}
+    metadata: dict[str, Any] = {"container": container, "named": named}
     matches = {name: _PREFIXES.fullmatch(name) for name in entries}
     bare = {name: match[2] for name, match in matches.items() if match}
     if entries and len(set(bare.values())) == len(entries):

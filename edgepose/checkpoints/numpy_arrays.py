@@ -45,7 +45,7 @@ def read_npz(file: MappedFile, archive: ZipIndex) -> Checkpoint:
             entries[parent] = Absent("sparse, stored in parts")
         else:
             entries[name] = _npy(file, archive.read(member), f"'{name}'")
-    return checkpoint_of(file, entries, named=True)
+    return checkpoint_of(file, entries, named=True, container="npz")
 
 
 def read_npy(file: MappedFile) -> Checkpoint:
@@ -56,7 +56,7 @@ def read_npy(file: MappedFile) -> Checkpoint:
     CheckpointError
         If it is damaged or holds Python objects.
     """
-    return checkpoint_of(file, {"0": _npy(file, file.data, "the array")}, named=False)
+    return checkpoint_of(file, {"0": _npy(file, file.data, "the array")}, named=False, container="npy")
 
 
 def _npy(file: MappedFile, data: memoryview, what: str) -> Array:

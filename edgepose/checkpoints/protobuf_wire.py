@@ -6,7 +6,6 @@ Groups, which proto2 deprecated and no format here uses, are refused.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,9 +15,10 @@ from .mapped_file import MappedFile
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
+_BLOCK = 1 << 16
 _MASK64 = (1 << 64) - 1
-#: What looking at a field costs: the view of its content.
-_BYTES_PER_FIELD = 192
+#: What looking at a field takes from the allowance: its share of time, and of what is kept.
+_BYTES_PER_FIELD = 64
 
 
 def varint(file: MappedFile, data: memoryview, position: int, what: str) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def varint(file: MappedFile, data: memoryview, position: int, what: str) -> tupl
 def fields(file: MappedFile, data: memoryview, what: str) -> Iterator[tuple[int, int, int, memoryview]]:
     """The fields of a message: number, wire type, value and content.
 
-    ``value`` is the number of a varint field, else 0; ``content`` the bytes of any other field, as a view.
+    ``value`` is the number of a varint field, else 0; ``content`` the bytes of the field, as a view.
 
     Raises
     ------
@@ -51,19 +51,20 @@ def fields(file: MappedFile, data: memoryview, what: str) -> Iterator[tuple[int,
     while position < len(data):
         file.memory.take(_BYTES_PER_FIELD, what)
         tag, position = varint(file, data, position, what)
-        number, wire, value, size = tag >> 3, tag & 7, 0, 0
+        number, wire, value = tag >> 3, tag & 7, 0
         if wire == VARINT:
-            value, position = varint(file, data, position, what)
+            value, end = varint(file, data, position, what)
         elif wire == BYTES:
             size, position = varint(file, data, position, what)
+            end = position + size
         elif wire in (FIXED32, FIXED64):
-            size = 4 if wire == FIXED32 else 8
+            end = position + (4 if wire == FIXED32 else 8)
         else:
             raise file.error(f"is damaged: {what} has a field of the unknown wire type {wire}.")
-        if number == 0 or size > len(data) - position:
+        if number == 0 or end > len(data):
             raise file.error(f"is damaged or cut off: a field of {what} reaches past its end.")
-        yield number, wire, value, data[position : position + size]
-        position += size
+        yield number, wire, value, data[position:end]
+        position = end
 
 
 def signed(value: int) -> int:
@@ -87,7 +88,7 @@ def text(file: MappedFile, content: memoryview, what: str) -> str:
 
 
 def varints(file: MappedFile, content: memoryview, what: str) -> npt.NDArray[np.uint64]:
-    """A packed field of varints.
+    """Varints one after another, as in a packed field.
 
     Raises
     ------
@@ -95,20 +96,20 @@ def varints(file: MappedFile, content: memoryview, what: str) -> npt.NDArray[np.
         If the last one is cut off or one is longer than 64 bits.
     """
     octets = np.frombuffer(content, np.uint8) if content else np.empty(0, np.uint8)
-    file.memory.take(40 * octets.size, what)
-    ends = np.flatnonzero(octets < 0x80)
-    if not octets.size:
-        return np.empty(0, np.uint64)
-    starts = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
-    if not ends.size or ends[-1] != octets.size - 1 or (ends - starts).max() >= _LONGEST_VARINT:
-        raise file.error(f"is damaged: {what} has an incomplete number.")
-    places = np.arange(octets.size) - np.repeat(starts, ends - starts + 1)
-    parts = (octets & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
-    return np.bitwise_or.reduceat(parts, starts)
-
-
-def fixed64(content: memoryview) -> int:
-    """A fixed field of eight bytes, unsigned."""
-    value: int
-    (value,) = struct.unpack("<Q", content)
-    return value
+    count = int(np.count_nonzero(octets < 0x80))
+    file.memory.take(octets.size + 8 * count, what)
+    values = np.empty(count, np.uint64)
+    position = done = 0
+    while position < octets.size:  # in blocks, because decoding takes forty times the memory of the block
+        block = octets[position : position + _BLOCK]
+        ends = np.flatnonzero(block < 0x80)
+        starts = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
+        if not ends.size or (ends - starts).max() >= _LONGEST_VARINT:
+            raise file.error(f"is damaged: {what} has an incomplete number.")
+        block = block[: ends[-1] + 1]
+        places = np.arange(block.size) - np.repeat(starts, ends - starts + 1)
+        parts = (block & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
+        values[done : done + ends.size] = np.bitwise_or.reduceat(parts, starts)
+        position += block.size
+        done += ends.size
+    return values

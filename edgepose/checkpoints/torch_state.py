@@ -23,6 +23,7 @@ from .base import Checkpoint
 from .elements import Array
 from .mapped_file import MappedFile
 from .pickle_records import Opaque, Tensor
+from .torch_names import COUNTER_REASON, is_counter, unwrapped
 from .torch_tensors import TensorReader
 
 AVERAGED_KEYS = ("state_dict_ema", "model_ema", "ema")
@@ -45,10 +46,6 @@ _TRAINING_KEYS = {
     "optim", "optimizer", "optimizer_state", "optimizer_state_dict", "optimizer_states", "optimizers", "rng_state",
     "scaler", "scheduler", "scheduler_state_dict",
 }  # fmt: skip
-#: What wrappers put before every name: DataParallel and DistributedDataParallel; torch.compile.
-_WRAPPERS = ("module.", "_orig_mod.")
-_MOST_WRAPPERS = 4
-_COUNTER = "num_batches_tracked"
 _DEPTH = 4
 _BYTES_PER_VISIT = 64
 _LONGEST_NOTE = 1000
@@ -86,11 +83,11 @@ def checkpoint_of(
         _note_others(weights, key, path[:depth], notes, set_aside)
         weights = weights[key]
     tensors = _named_tensors(file, weights, set_aside)
-    tensors, wrapper = _unwrapped(tensors)
+    tensors, wrapper = unwrapped(tensors)
     arrays: dict[str, Array] = {}
     for name, tensor in tensors.items():
-        if name.rpartition(".")[2] == _COUNTER:
-            set_aside[name] = "number of training batches seen, which inference does not use"
+        if is_counter(name):
+            set_aside[name] = COUNTER_REASON
             continue
         array = reader.read(tensor, name)
         if isinstance(array, str):
@@ -148,18 +145,6 @@ def _named_tensors(file: MappedFile, weights: dict[Any, Any], set_aside: dict[st
 
     collect("", 0, weights)
     return tensors
-
-
-def _unwrapped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Names without what wrappers put before every one of them, and what that was."""
-    wrapper = ""
-    for _ in range(_MOST_WRAPPERS):
-        prefix = next((p for p in _WRAPPERS if tensors and all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            break
-        tensors = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
-        wrapper += prefix
-    return tensors, wrapper
 
 
 def _note_others(
