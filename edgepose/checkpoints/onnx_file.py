@@ -14,7 +14,7 @@ from .elements import Array
 from .mapped_file import MappedFile
 from .onnx_budget import take_cost
 from .onnx_tensors import StoredTensor, array, stored_tensors
-from .protobuf_wire import BYTES
+from .protobuf_wire import BYTES, fields
 
 FORMAT = "onnx"
 #: The first field of a model, and what its number must be: ir_version came at 1, and is 13 now.
@@ -23,7 +23,7 @@ _IR_VERSION_TAG, _NEWEST_IR_VERSION = 0x08, 200
 
 
 def looks_like_onnx(file: MappedFile) -> bool:
-    """Whether the file starts like a model, with its version; or is one throughout, with the fields in another order."""
+    """Whether the file starts like a model, with its version, or has a model's fields throughout in another order."""
     if file.data[0] == _IR_VERSION_TAG:
         return file.size > 1 and 0 < file.data[1] <= _NEWEST_IR_VERSION
     known = onnx.ModelProto.DESCRIPTOR.fields_by_number
