@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..errors import ArchitectureError
 from ..keypoints import OPENPOSE_18
-from ..spec import Anchor, Color, DecoderSpec, FixedHeight, InputSpec, Interpolation, Letterbox, PoseSpec
+from ..spec import Anchor, Color, DecoderSpec, FixedHeight, InputSpec, Interpolation, PoseSpec
 from .base import BuildOptions, Network
 from .contract import HEATMAPS, INPUT
 from .layers import Feature, Layers
@@ -73,12 +73,8 @@ class OpenPoseContract:
 
     def _spec(self, size: tuple[int, int] | None) -> PoseSpec:
         height, width = size or (None, None)
-        # A picture brought to one height may be too wide for an input of fixed size: then both sides limit it.
-        fit = (
-            FixedHeight(self.height, STRIDE, self.min_width, self.anchor, GREY, self.interpolation)
-            if size is None
-            else Letterbox(None, STRIDE, self.anchor, GREY, self.interpolation)
-        )
+        # With a fixed size the picture fills the network's height, or its width if that is the tighter limit.
+        fit = FixedHeight(height or self.height, STRIDE, self.min_width, self.anchor, GREY, self.interpolation)
         return PoseSpec(
             input=InputSpec(
                 name=INPUT,

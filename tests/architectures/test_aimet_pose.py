@@ -12,7 +12,7 @@ from synthetic_weights import Array, fill, multiplications, parameters, run
 from edgepose.architectures import BuildOptions, build_network, examine
 from edgepose.errors import ArchitectureError
 from edgepose.keypoints import OPENPOSE_18
-from edgepose.spec import FixedHeight, Letterbox
+from edgepose.spec import FixedHeight
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_contract_of_dynamic_size(arrays: dict[str, Array]) -> None:
 
 def test_fixed_size(arrays: dict[str, Array]) -> None:
     network = build_network(arrays, options=BuildOptions(input_size=(384, 496), batch=1, opset=11))
-    assert network.spec.input.fit == Letterbox(None, 8, anchor="top-left", pad_value=128, interpolation="cubic")
+    assert network.spec.input.fit == FixedHeight(384, 8, anchor="top-left", pad_value=128, interpolation="cubic")
     shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in network.graph.graph.output}
     assert shapes == {"heatmaps": [1, 19, 48, 62], "pafs": [1, 38, 48, 62]}
     with pytest.raises(ArchitectureError, match="multiples of 8"):

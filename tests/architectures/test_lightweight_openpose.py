@@ -14,7 +14,7 @@ from synthetic_weights import Array, fill, multiplications, parameters, run
 from edgepose.architectures import BuildOptions, Network, build_network, examine, identify
 from edgepose.errors import ArchitectureError
 from edgepose.keypoints import OPENPOSE_18
-from edgepose.spec import FixedHeight, Letterbox
+from edgepose.spec import FixedHeight
 
 NAMES = {1: "lightweight_openpose", 2: "lightweight_openpose_2", 3: "lightweight_openpose_3"}
 
@@ -94,7 +94,7 @@ def test_contract_of_dynamic_size(arrays: dict[str, Array]) -> None:
 def test_fixed_size(arrays: dict[str, Array]) -> None:
     network = build_network(arrays, options=BuildOptions(input_size=(256, 456), batch=1))
     assert (network.spec.input.height, network.spec.input.width) == (256, 456)
-    assert network.spec.input.fit == Letterbox(None, stride=8, anchor="center", pad_value=128)
+    assert network.spec.input.fit == FixedHeight(256, stride=8, min_width=256, anchor="center", pad_value=128)
     shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in network.graph.graph.output}
     assert shapes == {"heatmaps": [1, 19, 32, 57], "pafs": [1, 38, 32, 57]}
     with pytest.raises(ArchitectureError, match="multiples of 8"):
