@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -90,11 +92,22 @@ def print_checkpoint(report: dict[str, Any]) -> None:
             click.echo(f"  {name:<10} {text}")
     if "unknown" in report:
         click.echo("\n" + report["unknown"])
-    for title in ("metadata", "set_aside", "missing", "misshaped", "unexpected"):
-        entries = report.get(title) or {}
-        if entries:
-            click.echo(f"\n{title.replace('_', ' ')} ({len(entries)})")
-            for name, value in list(entries.items())[:LISTED]:
-                click.echo(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}")
-            if len(entries) > LISTED:
-                click.echo(f"  ... and {len(entries) - LISTED} more; --json lists all")
+    _list("metadata", {n: v for n, v in report["metadata"].items() if v not in ("", {}, [])})
+    reasons: dict[str, list[str]] = {}
+    for name, reason in report["set_aside"].items():
+        # Optimizer state names its array; the reason is the same for all.
+        reasons.setdefault(re.sub(r" of '.*'$", "", reason), []).append(name)
+    _list("set aside", {r: f"{len(names)}, {names[0]} for instance" for r, names in reasons.items()})
+    for title in ("missing", "misshaped", "unexpected"):
+        _list(title, report.get(title, {}))
+
+
+def _list(title: str, entries: dict[str, Any]) -> None:
+    if not entries:
+        return
+    click.echo(f"\n{title} ({len(entries)})")
+    for name, value in list(entries.items())[:LISTED]:
+        text = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"  {name}: {textwrap.shorten(text, 100, placeholder=' ...')}")
+    if len(entries) > LISTED:
+        click.echo(f"  ... and {len(entries) - LISTED} more; --json lists all")
