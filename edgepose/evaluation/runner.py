@@ -124,7 +124,7 @@ def _results(
 
 def _without_duplicates(poses: Poses, spec: PoseSpec) -> Poses:
     areas = _crop_areas(poses, spec)
-    keep = oks_nms(poses.keypoints, poses.scores, areas, poses.keypoint_set.sigmas, OKS_NMS_THRESHOLD)
+    keep = oks_nms(poses.keypoints, poses.scores, areas, poses.keypoint_set, OKS_NMS_THRESHOLD)
     return poses[keep]
 
 
