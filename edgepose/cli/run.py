@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from ..estimator import Estimator
+    from ..media.boxes import BoxFile
     from ..media.frames import Source
     from ..media.sinks import Sink
     from .progress import ProgressBar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, metavar="SOURCE...", required=True)
 @click.option("--model", metavar="M", help="Bundle, .onnx or embedded model; by default the embedded one.")
 @click.option("--detector", metavar="M", help="Finds the person boxes for a top-down model.")
+@click.option("--boxes", metavar="FILE", help="Person boxes for a top-down model, as --json writes them.")
 @click.option("--spec", metavar="FILE.json", help="Contract of a foreign engine.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Device to run on.")
 @click.option("--runtime", metavar="NAME", help="Engine API, where a device has several.")
@@ -28,6 +30,7 @@ def command(
     sources: tuple[str, ...],
     model: str | None,
     detector: str | None,
+    boxes: str | None,
     spec: str | None,
     device: str,
     runtime: str | None,
@@ -40,6 +43,7 @@ def command(
     """
     from ..errors import InputError
     from ..loading import load
+    from ..media.boxes import BoxFile
     from ..media.sinks import JsonLinesSink, open_save
     from ..media.source import SequenceSource, open_source
     from .progress import ProgressBar
@@ -55,6 +59,7 @@ def command(
         for error in absent[:-1]:
             click.echo(f"edgepose: {error}", err=True)
         raise absent[-1]
+    box_file = None if boxes is None else BoxFile(boxes)
     source = opened[0] if len(opened) == 1 else SequenceSource(opened, " ".join(sources))
     with ExitStack() as stack:
         estimator = stack.enter_context(load(model, device=device, runtime=runtime, detector=detector, spec=spec))
@@ -66,7 +71,7 @@ def command(
         bar = stack.enter_context(ProgressBar("finding people", source.total))
         for error in absent:
             bar.note(f"edgepose: {error}")
-        report = _run(estimator, source, sinks, bar, quiet=bool(sinks))
+        report = _run(estimator, source, box_file, sinks, bar)
     failures = report.failures + len(absent)
     summary = (
         f"{report.people} people in {report.frames} {'frames' if report.frames > 1 else 'frame'},"
@@ -87,7 +92,7 @@ class _Report:
         self.busy = self.seconds = 0.0
 
 
-def _run(estimator: Estimator, source: Source, sinks: list[Sink], bar: ProgressBar, *, quiet: bool) -> _Report:
+def _run(estimator: Estimator, source: Source, boxes: BoxFile | None, sinks: list[Sink], bar: ProgressBar) -> _Report:
     from ..media.frames import Failure
 
     report = _Report()
@@ -98,13 +103,13 @@ def _run(estimator: Estimator, source: Source, sinks: list[Sink], bar: ProgressB
             report.failures += 1
         else:
             began = time.perf_counter()
-            poses = estimator(item.image)
+            poses = estimator(item.image, None if boxes is None else boxes.of(item))
             report.busy += time.perf_counter() - began
             report.frames += 1
             report.people += len(poses)
             for sink in sinks:
                 sink.write(item, poses)
-            if not quiet and not item.is_video:
+            if not sinks and not item.is_video:
                 click.echo(f"{item.source}: {len(poses)} people")
         bar.advance()
     report.seconds = time.perf_counter() - start
