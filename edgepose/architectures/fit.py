@@ -23,6 +23,8 @@ class Fit:
         Name -> shape of every array that the architecture takes.
     mismatch
         What does not fit.
+    aside
+        Arrays that the network has no use for -> why.
     spec
         Contract of the network as the arrays tell its sizes.
     """
@@ -31,6 +33,7 @@ class Fit:
     architecture: str
     expected: Mapping[str, tuple[int, ...]]
     mismatch: Mismatch
+    aside: Mapping[str, str]
     spec: PoseSpec
 
     @property
@@ -53,7 +56,7 @@ def fit(family: Family, architecture: str, arrays: Arrays, options: BuildOptions
     """Compare names and shapes with what an architecture takes."""
     network = family.build(architecture, arrays, replace(options or BuildOptions(), books_only=True))
     weights = network.weights
-    return Fit(family.name, architecture, weights.expected, weights.mismatch(), network.spec)
+    return Fit(family.name, architecture, weights.expected, weights.mismatch(), weights.aside, network.spec)
 
 
 def closest(family: Family, architectures: Sequence[str], arrays: Arrays) -> str:

@@ -17,23 +17,26 @@ class _Kind(NamedTuple):
 
 
 _CLASSIFIER = r"(?:^|\.)(?:fc|classifier|head\.fc|output|head)(?:\.\d+)?\.(?:weight|bias)$"
-
-_RESNET_CLASSIFIER = "a ResNet{depth} image classifier: a backbone only, without a pose head"
+_RESNET = r"layer[1-4]\.\d+\.(?:conv|bn)\d\."
+_HRNET = r"stage[234]\.\d+\.branches\."
+_DEPTHWISE = r"depthwise(?:_conv)?\.(?:conv\.)?weight$"
+_POINTWISE = r"pointwise(?:_conv)?\.(?:conv\.)?weight$"
+_EXPORTED = r"^(?:arg|aux):|^\w[\w-]*_(?:gamma|running_mean|moving_mean)$"
 
 # The first that fits is what the arrays look like.
 _KINDS = (
-    _Kind((r"^(?:arg|aux):",), "an exported MXNet network, whose structure is in its -symbol.json"),
+    _Kind((_EXPORTED,), "an exported MXNet network, whose graph is in its -symbol.json"),
     _Kind((r"(?:^|\.)incre_modules\.",), "an HRNet image classifier: a backbone only, without a pose head"),
-    _Kind((r"layer[1-4]\.\d+\.(?:conv|bn)\d\.", _CLASSIFIER), _RESNET_CLASSIFIER),
-    _Kind((r"displacement_(?:fwd|bwd)\.", r"depthwise\.weight$"), "PoseNet on MobileNet v1"),
-    _Kind((r"(?:^|\.)tag|offset_layers|displacement", r"stage[234]\.\d+\.branches\."), "a bottom-up HRNet"),
-    _Kind((r"stage[234]\.\d+\.branches\.",), "an HRNet"),
-    _Kind((r"depthwise(?:_conv)?\.(?:conv\.)?weight$", r"pointwise(?:_conv)?\.(?:conv\.)?weight$"), "a MobileNet v1"),
+    _Kind((_RESNET, _CLASSIFIER), "a ResNet{depth} image classifier: a backbone only, without a pose head"),
+    _Kind((r"displacement_(?:fwd|bwd)\.", _DEPTHWISE), "PoseNet on MobileNet v1"),
+    _Kind((_HRNET, r"(?:^|\.)final_layers\.\d"), "HigherHRNet, which finds all people at once"),
+    _Kind((_HRNET,), "an HRNet"),
+    _Kind((_DEPTHWISE, _POINTWISE), "a MobileNet v1"),
     _Kind((r"attn\.qkv\.weight$", r"blocks\.\d+\."), "a vision transformer"),
     _Kind((r"(?:^|\.)model\.\d+\.(?:cv|m\.)", r"\.dfl\.conv\.weight$"), "an Ultralytics YOLO"),
-    _Kind((r"layer[1-4]\.\d+\.(?:conv|bn)\d\.",), "a ResNet{depth}"),
+    _Kind((_RESNET,), "a ResNet{depth}"),
     _Kind((_CLASSIFIER,), "an image classifier"),
-)  # fmt: skip
+)
 
 
 def looks_like(arrays: Arrays) -> str | None:
@@ -49,7 +52,7 @@ def _resnet_depth(arrays: Arrays) -> str:
     """``-50`` for a ResNet-50; empty if the number of blocks belongs to none."""
     blocks: dict[str, set[str]] = {}
     for name in arrays:
-        if found := re.search(r"((?:layer|features\.)\d+)\.(\d+)\.(?:conv|bn)\d\.", name):
+        if found := re.search(r"(layer\d+)\.(\d+)\.(?:conv|bn)\d\.", name):
             blocks.setdefault(found[1], set()).add(found[2])
     counts = Counter(len(b) for b in blocks.values())
     deep = any(re.search(r"\.conv3\.", name) for name in arrays)

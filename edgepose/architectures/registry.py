@@ -26,7 +26,7 @@ MODULES = (
     "aimet_pose",
 )
 
-#: Below this share of arrays that agree by name, their shapes say more.
+#: Below this share of agreeing arrays, naming a nearest architecture would mislead.
 _LIKE = 0.05
 
 
@@ -155,18 +155,19 @@ def _comparison(best: Fit, arrays: Arrays) -> str:
         )
     share = best.likeness_of_shapes(arrays)
     return (
-        f"Nearest is '{best.architecture}' of the family '{best.family}': no name agrees, {share:.0%} of the shapes do."
+        f"Nearest is '{best.architecture}' of the family '{best.family}': the names are others, {share:.0%} of the"
+        " shapes agree."
     )
 
 
 def _nearest(arrays: Arrays) -> Fit | None:
-    """The architecture with which the most arrays agree, by names or else by shapes; None if none agrees."""
+    """The architecture with which the most arrays agree, by names or else by shapes; None if hardly any do."""
     fits = [fit(family, name, arrays) for family in families() for name in family.architectures]
     best = max(fits, key=Fit.likeness)
     if best.likeness() >= _LIKE:
         return best
     best = max(fits, key=lambda f: f.likeness_of_shapes(arrays))
-    return best if best.likeness_of_shapes(arrays) else None
+    return best if best.likeness_of_shapes(arrays) >= _LIKE else None
 
 
 def _weights_only(arrays: Arrays) -> Arrays:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from synthetic_weights import fill
 
 from edgepose.architectures import BuildOptions, architectures, build_network, examine, families, identify
+from edgepose.checkpoints import read_checkpoint
 from edgepose.errors import ArchitectureError
 
 FAMILY_OF = {name: family for family in families() for name in family.architectures}
@@ -119,14 +120,61 @@ def test_unknown_arrays_are_described():
     assert "PoseNet on MobileNet v1" in text
 
 
+def test_a_posenet_checkpoint_is_unknown_and_called_what_it_is(reference):
+    arrays = read_checkpoint(reference / "data" / "weights" / "formats" / "posenet_mobilenet_v1_050.pth").arrays
+    assert identify(arrays) is None
+    with pytest.raises(ArchitectureError) as error:
+        build_network(arrays)
+    text = str(error.value)
+    assert "62 arrays" in text
+    assert "PoseNet on MobileNet v1" in text
+    assert "Nearest is 'mobile_pose_mobilenet1.0'" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "architecture"),
+    [
+        ("gluoncv_aimet/mobile_pose_mobilenetv2_1.0.params", "mobile_pose_mobilenetv2_1.0"),
+        ("gluoncv_aimet/mobile_pose_mobilenetv3_small.params", "mobile_pose_mobilenetv3_small"),
+        ("simplepose_lwop/simple_pose_div8_mindspore210.ckpt", "mindspore_simple_pose_resnet50"),
+    ],
+)
+def test_files_written_by_the_frameworks_build_with_no_option_given(file, architecture, reference):
+    network = build_network(read_checkpoint(reference / "fixtures" / file).arrays)
+    assert network.graph.graph.name == architecture
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["incre_modules.0.0.conv1.weight", "stage2.0.branches.0.0.conv1.weight"], "an HRNet image classifier"),
+        (["stage2.0.branches.0.0.conv1.weight", "final_layers.0.weight"], "HigherHRNet"),
+        (["model.stage3.1.branches.2.0.bn1.weight"], "an HRNet"),
+        (["features.1.depthwise.weight", "features.1.pointwise.weight"], "a MobileNet v1"),
+        (["blocks.0.attn.qkv.weight"], "a vision transformer"),
+        (["model.22.cv2.0.0.conv.weight", "model.22.dfl.conv.weight"], "an Ultralytics YOLO"),
+        (["layer1.0.conv1.weight"], "a ResNet"),
+        (["conv.weight", "fc3.weight", "fc.weight"], "an image classifier"),
+        (["something.else"], "names begin with 'something.else'"),
+    ],
+)
+def test_common_networks_are_called_by_their_names(names, words):
+    with pytest.raises(ArchitectureError, match=words):
+        build_network(stand_ins(dict.fromkeys(names, (7, 11))))
+
+
 def test_the_shapes_tell_where_the_names_do_not():
     arrays = stand_ins({f"p{i}": s for i, s in enumerate(expected("lightweight_openpose").values())})
-    with pytest.raises(ArchitectureError, match=r"'lightweight_openpose'.*no name agrees, 100% of the shapes do"):
+    with pytest.raises(
+        ArchitectureError, match=r"'lightweight_openpose'.*the names are others, 100% of the shapes agree"
+    ):
         build_network(arrays)
 
 
-def test_an_exported_network_asks_for_its_symbol_file():
-    arrays = stand_ins({"arg:resnetv1b_conv0_weight": (64, 3, 7, 7), "aux:resnetv1b_batchnorm0_running_mean": (64,)})
+@pytest.mark.parametrize(("arg", "aux"), [("arg:", "aux:"), ("", "")])
+def test_an_exported_network_asks_for_its_symbol_file(arg, aux):
+    shapes = {f"{arg}resnetv1b_conv0_weight": (64, 3, 7, 7), f"{aux}resnetv1b_batchnorm0_running_mean": (64,)}
+    arrays = stand_ins(shapes)
     with pytest.raises(ArchitectureError, match=r"-symbol\.json"):
         build_network(arrays)
 
