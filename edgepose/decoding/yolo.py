@@ -86,21 +86,21 @@ class YoloPoseDecoder:
         if self.options.person_class < 0:
             raise SpecError("Decoder 'yolo-pose': option 'person_class' must not be negative.")
 
-    @np.errstate(over="ignore", invalid="ignore")  # rows that are not finite are left out at the end
     def decode(self, outputs: Mapping[str, Array], size: tuple[int, int]) -> list[Detections]:
         """See :meth:`Decoder.decode`."""
-        if self._heads:
-            raw = [self._take_head(outputs, i, size) for i in range(len(self._heads))]
-            rows = np.concatenate(raw, axis=1)
-        elif self.options.version == "v8":
-            rows = take_output(outputs, "predictions", (None, None, None)).transpose(0, 2, 1)
-        else:
-            rows = take_output(outputs, "predictions", (None, None, None))
-        return [self._people(picture) for picture in rows]
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that are not finite are left out at the end
+            return [self._people(picture) for picture in self._rows(outputs, size)]
 
     def merge_flip(self, outputs: Mapping[str, Array], flipped: Mapping[str, Array]) -> Mapping[str, Array]:
         """YOLO has no flip test: its people come in no fixed order."""
         raise no_flip_test("YOLO pose")
+
+    def _rows(self, outputs: Mapping[str, Array], size: tuple[int, int]) -> Array:
+        """Decoded rows [N, n, ...]."""
+        if self._heads:
+            return np.concatenate([self._take_head(outputs, i, size) for i in range(len(self._heads))], axis=1)
+        predictions = take_output(outputs, "predictions", (None, None, None))
+        return predictions.transpose(0, 2, 1) if self.options.version == "v8" else predictions
 
     def _people(self, rows: Array) -> Detections:
         """People of one picture, from decoded rows [n, ...]."""

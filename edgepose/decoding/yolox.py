@@ -65,7 +65,6 @@ class YoloXDecoder:
         if self.options.person_class < 0:
             raise SpecError("Decoder 'yolox': option 'person_class' must not be negative.")
 
-    @np.errstate(over="ignore", invalid="ignore")  # rows that are not finite are left out at the end
     def decode(self, outputs: Mapping[str, Array], size: tuple[int, int]) -> list[Detections]:
         """See :meth:`Decoder.decode`."""
         index, stride = cells(size, self.options.strides)
@@ -77,7 +76,8 @@ class YoloXDecoder:
                 f" {self.options.person_class} and {self._count} keypoints.",
                 hint="The spec may belong to another model: compare with 'edgepose info'.",
             )
-        return [self._people(picture, index, stride, classes) for picture in raw]
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that are not finite are left out at the end
+            return [self._people(picture, index, stride, classes) for picture in raw]
 
     def merge_flip(self, outputs: Mapping[str, Array], flipped: Mapping[str, Array]) -> Mapping[str, Array]:
         """YOLOX has no flip test: its people come in no fixed order."""
