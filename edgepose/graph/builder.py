@@ -97,6 +97,12 @@ class GraphBuilder:
         self._graph.node.append(helper.make_node(op_type, list(inputs), names, name=stem, **given))
         return names[0] if outputs == 1 else tuple(names)
 
+    @property
+    def last_node(self) -> onnx.NodeProto:
+        """The node that was added last."""
+        node: onnx.NodeProto = self._graph.node[-1]
+        return node
+
     def build(self) -> onnx.ModelProto:
         """The checked model, with inferred shapes.
 

@@ -10,7 +10,7 @@ from ..draft import Draft
 from ..feeds import Trial, random_feeds, real_inputs
 from ..inference import shape_of
 from ..running import Runner
-from .size import change_batch, change_input_size, picture_input
+from .size import BATCH, HEIGHT, WIDTH, change_batch, change_input_size, picture_input
 
 _SEED = 7
 
@@ -23,29 +23,28 @@ def rebatch(draft: Draft, batch: int | None) -> int:
     GraphError
         If the graph does not take the batch, or its samples influence each other.
     """
-    before = [(shape_of(value) or ())[:1] for value in real_inputs(draft.graph)]
-    sizes = {length for (length,) in before if isinstance(length, int)}
-    if len(sizes) > 1:
-        raise GraphError(f"The inputs have different batch sizes: {sorted(sizes)}.")
-    old = next(iter(sizes), 1)
-    new = [1, 3] if batch is None else [batch]
-    samples = [random_feeds(draft.model, Trial(_SEED + i, old, (64, 96))) for i in range(max(new))]
-    samples = [{name: array[:1] for name, array in sample.items()} for sample in samples]
+    sizes = {(shape_of(value) or (None,))[0] for value in real_inputs(draft.graph)}
+    if sizes == {BATCH if batch is None else batch}:
+        return 0
+    fixed = [size for size in sizes if isinstance(size, int)]
+    if len(fixed) > 1:
+        raise GraphError(f"The inputs have different batch sizes: {', '.join(map(str, sorted(fixed)))}.")
+    old, new = fixed[0] if fixed else 1, batch or 2
+    samples = [
+        {name: array[:1] for name, array in random_feeds(draft.model, Trial(_SEED + i, old, (64, 96))).items()}
+        for i in range(new)
+    ]
     runner = Runner(draft, "original graph")
     alone = [runner.run({name: np.repeat(array, old, axis=0) for name, array in sample.items()}) for sample in samples]
-    changed = change_batch(draft, batch)
-    if not changed:
-        return 0
+    change_batch(draft, batch)
     runner = Runner(draft, "graph with another batch")
-    for count in new:
-        together = runner.run({name: np.concatenate([s[name] for s in samples[:count]]) for name in samples[0]})
-        for name, value in together.items():
-            if not value.ndim or len(value) % count:
-                raise GraphError(f"The output '{name}' of shape {list(value.shape)} does not grow with the batch.")
-            for i, part in enumerate(np.split(value, count)):
-                single = alone[i][name]
-                difference(name, [(single[: len(single) // old], part)])
-    return changed
+    together = runner.run({name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]})
+    for name, value in together.items():
+        single = [result[name] for result in alone]
+        if not value.ndim or not single[0].ndim or len(value) * old != len(single[0]) * new:
+            raise GraphError(f"The output '{name}' of shape {list(value.shape)} does not grow with the batch.")
+        difference(name, [(s[: len(s) // old], v) for s, v in zip(single, np.split(value, new), strict=True)])
+    return 1
 
 
 def resize_input(draft: Draft, size: tuple[int, int] | None) -> int:
@@ -63,22 +62,17 @@ def resize_input(draft: Draft, size: tuple[int, int] | None) -> int:
     assert shape is not None
     old = tuple(shape[axis] for axis in axes)
     was_fixed = all(isinstance(length, int) for length in old)
-    feeds = [random_feeds(draft.model, Trial(_SEED, 1, (64, 96)))]
-    if size is not None and not was_fixed:
-        probe = Draft(draft.finish())
-        change_input_size(probe, size)
-        feeds = [random_feeds(probe.model, Trial(_SEED, 1, (64, 96)))]
-    before = observe(draft, feeds=feeds, what="original graph")
-    changed = change_input_size(draft, size)
-    if not changed:
+    if old == (size or (HEIGHT, WIDTH)):
         return 0
+    before = observe(draft, feeds=[random_feeds(draft.model, Trial(_SEED, 1, size or (64, 96)))], what="original graph")
+    change_input_size(draft, size)
     if size is None or not was_fixed:
         agree(before, draft, "graph with another input size")
     if size is not None and was_fixed:
         _check_growth(before, observe(draft, seeds=(_SEED,), what="graph with another input size"), old, size, axes)
     if size is None:
         observe(draft, what="graph with a dynamic input size")
-    return changed
+    return 1
 
 
 def _check_growth(
