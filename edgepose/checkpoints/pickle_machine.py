@@ -224,9 +224,18 @@ def _long(m: PickleMachine, view: memoryview) -> None:
 
 def _string(m: PickleMachine) -> None:
     line = m.line().strip()
-    if len(line) < 2 or line[0] != line[-1] or line[:1] not in (b"'", b'"'):
+    if len(line) < 2 or line[0] != line[-1] or line[:1] not in (b"'", b'"') or b"\\" in line:
         raise m.damaged()
     m.push(m.text(line[1:-1]))
+
+
+def _unicode(m: PickleMachine) -> None:
+    line = m.line()
+    m.file.memory.take(4 * len(line), "the pickle")
+    try:
+        m.push(str(line, "raw-unicode-escape"))
+    except UnicodeDecodeError:
+        raise m.damaged() from None
 
 
 def _dict_of(m: PickleMachine) -> None:
@@ -269,10 +278,9 @@ def _build(m: PickleMachine) -> None:
 
 
 def _inst(m: PickleMachine) -> None:
-    module, name = m.text(m.line()), m.text(m.line())
-    arguments = m.since_mark()
-    m.name(module, name)
-    m.call(m.stack.pop(), tuple(arguments))
+    m.name(m.text(m.line()), m.text(m.line()))
+    callee = m.stack.pop()
+    m.call(callee, tuple(m.since_mark()))
 
 
 def _obj(m: PickleMachine) -> None:
@@ -322,7 +330,7 @@ _OPCODES: dict[int, Callable[[PickleMachine], None]] = {
     ord("S"): _string,
     ord("T"): lambda m: m.push(m.text(m.counted("<I"))),
     ord("U"): lambda m: m.push(m.text(m.counted("<B"))),
-    ord("V"): lambda m: m.push(m.text(m.line())),
+    ord("V"): _unicode,
     ord("X"): lambda m: m.push(m.text(m.counted("<I"))),
     0x8C: lambda m: m.push(m.text(m.counted("<B"))),
     0x8D: lambda m: m.push(m.text(m.counted("<Q"))),
