@@ -89,7 +89,7 @@ class MoveNetSingleDecoder:
         plain = take_output(outputs, "keypoints", shape)
         mirrored = take_output(flipped, "keypoints", shape)[:, :, self._flip].copy()
         mirrored[..., 1] = 1 - mirrored[..., 1]
-        return {"keypoints": (plain + mirrored) / 2}
+        return {"keypoints": ((plain + mirrored) / 2).astype(np.float32)}
 
 
 def _keypoint_count(spec: PoseSpec) -> int:

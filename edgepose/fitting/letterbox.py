@@ -26,9 +26,7 @@ def fit_letterbox(image: npt.NDArray[np.uint8], spec: InputSpec, kind: Letterbox
     new_h, new_w = max(1, round(height * ratio)), max(1, round(width * ratio))
     if target is None:
         target = (_up(new_h, kind.stride), _up(new_w, kind.stride))
-    resized = image
-    if (new_h, new_w) != (height, width):
-        resized = cv2.resize(image, (new_w, new_h), interpolation=INTERPOLATION[kind.interpolation])
+    resized = cv2.resize(image, (new_w, new_h), interpolation=INTERPOLATION[kind.interpolation])
     pad_h, pad_w = target[0] - new_h, target[1] - new_w
     # Half a pixel of odd padding goes to the bottom and right, as in the YOLO lineage.
     top, left = (pad_h // 2, pad_w // 2) if kind.anchor == "center" else (0, 0)
