@@ -37,7 +37,7 @@ def main() -> None:
         "edgepose run picture": [program, "run", str(PICTURE)],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for name, command in commands.items():
+    for command in commands.values():
         seconds(command)  # warms the file cache
     for _ in range(ROUNDS):
         for name, command in commands.items():

@@ -110,6 +110,11 @@ def _build(checkpoint: Checkpoint, options: ImportOptions, report: Report) -> Po
     report("translating the MXNet graph")
     spec = _required_spec(checkpoint, options)
     size = options.input_size or _static_size(spec)
+    if size is None:
+        raise SpecError(
+            f"'{checkpoint.path}' is translated for one input size, and the spec leaves it open.",
+            hint="Give it with --input-size HxW.",
+        )
     batch = options.batch if isinstance(options.batch, int) else None
     graph, ranges = import_mxnet(
         checkpoint.graph, checkpoint.arrays, input_size=size, batch=batch, opset=options.opset or DEFAULT_OPSET

@@ -1,6 +1,6 @@
 """Count the people in a picture and say who raises a hand.
 
-    python examples/count_people.py examples/park.jpg
+python examples/count_people.py examples/park.jpg
 """
 
 import sys

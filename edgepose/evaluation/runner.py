@@ -129,7 +129,7 @@ def _without_duplicates(poses: Poses, spec: PoseSpec) -> Poses:
 
 
 def _crop_areas(poses: Poses, spec: PoseSpec) -> npt.NDArray[np.float64]:
-    """Areas [N] in square pixels that the crops cover in the picture: SimpleBaseline's object area, padding included."""
+    """Areas [N] in square pixels that the crops cover: SimpleBaseline's object area, padding included."""
     entry = spec.input
     assert isinstance(entry.fit, Crop)
     assert entry.height is not None
