@@ -76,9 +76,9 @@ def _softmax(op_type: str, *, sign: float = 1.0) -> Translator:
 
 
 def _softmax_activation(call: Call, tr: Translation) -> str:
-    if call.text("mode", "instance") == "channel":
-        return _along(call, tr, "Softmax", call.inputs[0], 1)
-    return _over_instance(call, tr)
+    # "instance" takes all axes but the last as one, so it is a softmax over the last axis.
+    axis = 1 if call.text("mode", "instance") == "channel" else -1
+    return _along(call, tr, "Softmax", call.inputs[0], axis)
 
 
 def _softmax_output(call: Call, tr: Translation) -> str:

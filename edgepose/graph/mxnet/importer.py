@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
@@ -73,13 +73,26 @@ def import_mxnet(
     GraphError
         If an operator or one of its forms cannot be translated, or arrays are missing.
     """
-    plain = float_arrays({_plain_name(name): array for name, array in arrays.items()})
-    needed = _reachable(symbol)
-    data = _find_input(symbol, needed, plain)
-    tr = Translation("mxnet", opset, plain, _walk)
-    tr.input(data, (batch, _input_channels(symbol, plain), *input_size))
-    values = _walk(symbol, tr, {})
-    _declare_outputs(tr, values, data)
+    plain = {_plain_name(name): array for name, array in arrays.items()}
+    data = _find_input(symbol, plain)
+    shape = (batch, _input_channels(symbol, plain), *input_size)
+    return translate(symbol, plain, {data: shape}, opset=opset)
+
+
+def translate(
+    symbol: SymbolGraph, arrays: Mapping[str, Array], inputs: Mapping[str, Shape], *, opset: int = DEFAULT_OPSET
+) -> tuple[onnx.ModelProto, dict[str, tuple[float, float]]]:
+    """As :func:`import_mxnet`, for inputs of any name, number and shape; None in a shape is the dynamic batch.
+
+    Raises
+    ------
+    GraphError
+        If an operator or one of its forms cannot be translated.
+    """
+    tr = Translation("mxnet", opset, float_arrays(arrays), _walk)
+    for name, shape in inputs.items():
+        tr.input(name, shape)
+    _declare_outputs(tr, _walk(symbol, tr, {}), inputs)
     return tr.builder.build(), tr.ranges
 
 
@@ -93,7 +106,10 @@ def _walk(graph: SymbolGraph, tr: Translation, given: Mapping[int, str]) -> tupl
         if node.is_variable:
             made[position] = (given.get(position, node.name),)
             continue
-        inputs = tuple(_output(made[entry.node], entry.index, graph.nodes[entry.node], node) for entry in node.inputs)
+        inputs = tuple(
+            _output(made[entry.node], entry.index, graph.nodes[entry.node], node) if entry.node in made else ""
+            for entry in node.inputs
+        )
         translate = OPERATORS.get(node.op)
         if translate is None:
             raise _unknown(node)
@@ -141,8 +157,9 @@ def _reachable(graph: SymbolGraph) -> set[int]:
     return needed
 
 
-def _find_input(graph: SymbolGraph, needed: set[int], arrays: Mapping[str, Array]) -> str:
+def _find_input(graph: SymbolGraph, arrays: Mapping[str, Array]) -> str:
     """The variable that is the picture: the one that has no array."""
+    needed = _reachable(graph)
     missing = [
         graph.nodes[i].name for i in sorted(needed) if graph.nodes[i].is_variable and graph.nodes[i].name not in arrays
     ]
@@ -188,14 +205,13 @@ def _input_channels(graph: SymbolGraph, arrays: Mapping[str, Array]) -> int:
     return _PICTURE_CHANNELS
 
 
-def _declare_outputs(tr: Translation, values: Sequence[str], data: str) -> None:
+def _declare_outputs(tr: Translation, values: Sequence[str], inputs: Collection[str]) -> None:
     declared: set[str] = set()
     for value in values:
         name = value
-        if value in declared or value == data or tr.array(value) is not None:
+        if value in declared or value in inputs or tr.array(value) is not None:
             name = str(tr.op("Identity", value, name=f"{value}_output"))
         declared.add(name)
-        shape: Shape | None = tr.shape(name)
-        if shape is None:
+        if tr.shape(name) is None:
             raise GraphError(f"The shape of the MXNet output '{name}' cannot be told.")
         tr.output(name)

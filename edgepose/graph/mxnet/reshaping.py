@@ -102,6 +102,8 @@ def _target(call: Call, source: Shape, made: list[_Length]) -> list[int]:
             target.append(m.length)
         else:
             target.append(0 if m.place == position else -1)
+    if None in source and all(m.length is not None for m in made):
+        raise call.refuse("it writes the batch out, so the batch must be fixed (--batch N)")
     if target.count(-1) > 1:
         raise call.refuse("it mixes the batch with other axes, so the batch must be fixed (--batch N)")
     return target
