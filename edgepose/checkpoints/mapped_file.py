@@ -13,7 +13,7 @@ from ..errors import CheckpointError
 
 #: Reading may take this many times the size of the file, and this much besides, all bookkeeping included.
 MEMORY_FACTOR = 3
-MEMORY_BASE = 40 << 20
+MEMORY_BASE = 52 << 20
 #: What an array costs beside its data: the ndarray, its memoryview, its name and its place in two dicts.
 BYTES_PER_ARRAY = 1024
 

@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 from .base import Checkpoint
 from .elements import ITEM_SIZES, MAX_DIMENSIONS, Array, array_of, size_of
 from .mapped_file import BYTES_PER_ARRAY, MappedFile
-from .protobuf_wire import BYTES, VARINT, fields, signed, text, varint, varints
+from .protobuf_wire import BYTES, VARINT, fields, text, varint, varints
 
 FORMAT = "mindspore-ckpt"
 #: First bytes of an encrypted file -> how it is encrypted.
@@ -168,7 +168,7 @@ def _fill(file: MappedFile, entry: _Entry, message: memoryview) -> None:
         if number == 1 and wire in (VARINT, BYTES):  # one dimension, or several in a packed field
             if len(content) > MAX_DIMENSIONS * 10:
                 raise file.error(f"is damaged: {what} has more than {MAX_DIMENSIONS} dimensions.")
-            shape += map(signed, varints(file, content, what).tolist())
+            shape += varints(file, content, what).tolist()
         elif number == 2 and wire == BYTES:
             entry.type = text(file, content, what)
         elif number == 3 and wire == BYTES:

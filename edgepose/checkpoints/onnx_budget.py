@@ -19,8 +19,9 @@ from .protobuf_wire import BYTES, fields
 _DEPTH = 60
 _BYTES_PER_MESSAGE = 320
 _BYTES_PER_TEXT = 48
-#: The library grows arrays of numbers by doubling.
-_BYTES_PER_NUMBER = 16
+_BLOCK = 1 << 16
+#: The library grows arrays of numbers by doubling, and takes one byte of the file for one number at least.
+_BYTES_PER_NUMBER, _BYTES_PER_LONG_NUMBER = 8, 16
 
 
 def take_cost(file: MappedFile) -> None:
@@ -42,16 +43,24 @@ def _walk(file: MappedFile, data: memoryview, description: Any, depth: int) -> N
     for number, wire, _, content in fields(file, data, description.name):
         field = known.get(number)
         if wire != BYTES:
-            cost = _BYTES_PER_NUMBER
+            cost = _BYTES_PER_LONG_NUMBER
         elif field is None or field.type in (field.TYPE_STRING, field.TYPE_BYTES):
             cost = _BYTES_PER_TEXT + len(content)
         elif field.type == field.TYPE_MESSAGE:
             cost = _BYTES_PER_MESSAGE
         elif field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
-            cost = 2 * len(content)
+            cost = len(content)
         else:
-            numbers = np.frombuffer(content, np.uint8) if content else np.empty(0, np.uint8)
-            cost = len(content) + _BYTES_PER_NUMBER * int(np.count_nonzero(numbers < 0x80))
+            long = field.type in (field.TYPE_INT64, field.TYPE_UINT64)
+            cost = _numbers(content) * (_BYTES_PER_LONG_NUMBER if long else _BYTES_PER_NUMBER)
         file.memory.take(cost, "the model")
         if wire == BYTES and field is not None and field.type == field.TYPE_MESSAGE:
             _walk(file, content, field.message_type, depth + 1)
+
+
+def _numbers(content: memoryview) -> int:
+    """How many varints there are."""
+    count = 0
+    for start in range(0, len(content), _BLOCK):
+        count += int(np.count_nonzero(np.frombuffer(content[start : start + _BLOCK], np.uint8) < 0x80))
+    return count

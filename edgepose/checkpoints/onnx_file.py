@@ -52,6 +52,8 @@ def read_onnx(file: MappedFile) -> Checkpoint:
         model = onnx.ModelProto.FromString(bytes(file.data))
     except DecodeError:
         raise file.error("is damaged: it is no ONNX model.") from None
+    if not model.opset_import:  # every model since 2017 has it, and it comes last
+        raise file.error("is damaged or cut off: it does not say which operators it uses.")
     _take_in(file, model, stored)
     arrays: dict[str, Array] = {}
     set_aside: dict[str, str] = {}

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import onnx
 
-from .elements import ITEM_SIZES, MAX_DIMENSIONS, Array, array_of
+from .elements import MAX_DIMENSIONS, Array, array_of
 from .mapped_file import BYTES_PER_ARRAY, MappedFile, map_file
-from .protobuf_wire import BYTES, fields, signed, text, varints
+from .protobuf_wire import BYTES, fields, text, varints
 
 _P = onnx.TensorProto
 ELEMENTS = {
@@ -93,7 +93,7 @@ def _stored(file: MappedFile, message: memoryview) -> StoredTensor:
         if number == _DIMS:
             if len(content) > 10 * MAX_DIMENSIONS or len(shape) > MAX_DIMENSIONS:
                 raise file.error(f"is damaged: a tensor has more than {MAX_DIMENSIONS} dimensions.")
-            shape += map(signed, varints(file, content, "a shape").tolist())
+            shape += varints(file, content, "a shape").tolist()
         elif number == _TYPE:
             tensor.type = value
         elif number == _NAME:
@@ -171,15 +171,6 @@ def array(file: MappedFile, tensor: StoredTensor) -> Array | str:
 
 def _as_bytes(file: MappedFile, content: memoryview, element: str, what: str) -> memoryview:
     """Varints as the elements they stand for; of 16-bit floats they are the bits."""
-    values = varints(file, content, what).view(np.int64)
-    if element in ("float16", "bfloat16"):
-        stored = np.dtype("<u2")
-    elif element == "bool":
-        stored = np.dtype("u1")
-    else:
-        stored = np.dtype(element).newbyteorder("<")
-    file.memory.take(values.size * (9 + ITEM_SIZES[element]), what)
-    numbers = values.astype(stored)
-    if element != "uint64" and not np.array_equal(numbers, values):
-        raise file.error(f"is damaged: {what} has numbers that are no {element}.")
-    return memoryview(numbers.view(np.uint8))
+    stored = {"float16": "uint16", "bfloat16": "uint16", "bool": "uint8"}.get(element, element)
+    numbers = varints(file, content, what, stored)
+    return memoryview(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).view(np.uint8))

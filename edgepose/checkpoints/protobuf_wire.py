@@ -7,6 +7,7 @@ Groups, which proto2 deprecated and no format here uses, are refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,6 @@ def fields(file: MappedFile, data: memoryview, what: str) -> Iterator[tuple[int,
         position = end
 
 
-def signed(value: int) -> int:
-    """A varint read as int64."""
-    return value - (1 << 64) if value >> 63 else value
-
-
 def text(file: MappedFile, content: memoryview, what: str) -> str:
     """Bytes as UTF-8.
 
@@ -87,20 +83,31 @@ def text(file: MappedFile, content: memoryview, what: str) -> str:
         raise file.error(f"is damaged: {what} is no text.") from None
 
 
-def varints(file: MappedFile, content: memoryview, what: str) -> npt.NDArray[np.uint64]:
+def varints(
+    file: MappedFile, content: memoryview, what: str, dtype: npt.DTypeLike = np.int64
+) -> npt.NDArray[np.integer[Any]]:
     """Varints one after another, as in a packed field.
+
+    Parameters
+    ----------
+    file, content, what
+        The bytes, where they are from and what they are.
+    dtype
+        Integer type of the result; the numbers are read as int64, or as uint64 for that type.
 
     Raises
     ------
     CheckpointError
-        If the last one is cut off or one is longer than 64 bits.
+        If the last one is cut off, or one is longer than 64 bits or does not fit the type.
     """
     octets = np.frombuffer(content, np.uint8) if content else np.empty(0, np.uint8)
-    count = int(np.count_nonzero(octets < 0x80))
-    file.memory.take(octets.size + 8 * count, what)
-    values = np.empty(count, np.uint64)
+    # In blocks, because decoding takes forty times the memory of the block.
+    blocks = range(0, octets.size, _BLOCK)
+    count = sum(int(np.count_nonzero(octets[start : start + _BLOCK] < 0x80)) for start in blocks)
+    file.memory.take(count * np.dtype(dtype).itemsize, what)
+    values: npt.NDArray[np.integer[Any]] = np.empty(count, dtype)
     position = done = 0
-    while position < octets.size:  # in blocks, because decoding takes forty times the memory of the block
+    while position < octets.size:
         block = octets[position : position + _BLOCK]
         ends = np.flatnonzero(block < 0x80)
         starts = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
@@ -109,7 +116,11 @@ def varints(file: MappedFile, content: memoryview, what: str) -> npt.NDArray[np.
         block = block[: ends[-1] + 1]
         places = np.arange(block.size) - np.repeat(starts, ends - starts + 1)
         parts = (block & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
-        values[done : done + ends.size] = np.bitwise_or.reduceat(parts, starts)
+        numbers = np.bitwise_or.reduceat(parts, starts)
+        part = values[done : done + ends.size]
+        part[:] = numbers.astype(dtype)
+        if part.dtype != np.uint64 and not np.array_equal(part, numbers.view(np.int64)):
+            raise file.error(f"is damaged: {what} has numbers that are no {part.dtype}.")
         position += block.size
         done += ends.size
     return values
