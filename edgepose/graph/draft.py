@@ -71,8 +71,14 @@ class Draft:
                 header.CopyFrom(tensor)
 
         for part in all_graphs(self.graph):
+            if part is not self.graph:
+                for tensor in part.initializer:
+                    _check_data(tensor)
             for node in part.node:
                 node.domain = "" if node.domain == "ai.onnx" else node.domain
+                for attribute in node.attribute:
+                    for tensor in (*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])):
+                        _check_data(tensor)
 
     @classmethod
     def empty(cls, name: str, opset: int) -> Draft:
@@ -253,7 +259,10 @@ def _copy_fields(source: Any, target: Any, without: str) -> None:
 
 def _check_data(tensor: TensorProto) -> None:
     if tensor.data_location == TensorProto.EXTERNAL:
-        raise GraphError(f"The weights of '{tensor.name}' lie in another file, which was not loaded.")
+        raise GraphError(
+            f"The weights of '{tensor.name}' lie in another file, which was not read.",
+            hint="Give the .onnx file in the folder where its data files are.",
+        )
     if any(d < 0 for d in tensor.dims):
         raise GraphError(f"The array '{tensor.name}' has a negative length in its shape {list(tensor.dims)}.")
     size = _HOLDABLE.get(tensor.data_type)

@@ -120,6 +120,7 @@ def apply(model: onnx.ModelProto, *passes: Pass) -> onnx.ModelProto:
         If the graph does not compute the same afterwards.
     """
     draft = Draft(model)
+    check_and_infer(draft)
     prepare(draft)
     before = observe(draft, what="original graph")
     for step in passes:

@@ -18,13 +18,13 @@ def remove_identities(draft: Draft) -> int:
     """Remove nodes that change nothing in inference.
 
     Identity, Dropout, Cast to the type at hand, Transpose that keeps the order, padding by zero, pooling over single
-    elements, and Concat, Sum, Mean, Max and Min of one value.  One that stands between a graph input and a graph
-    output stays.
+    elements, and Concat, Sum, Mean, Max and Min of one value.  One that gives a graph input or output a second name
+    becomes an Identity.
 
     Returns
     -------
     int
-        How many were removed.
+        How many were removed or made plain.
     """
     graph = draft.graph
     wiring = Wiring(graph)
@@ -32,6 +32,7 @@ def remove_identities(draft: Draft) -> int:
     types = {name: v.type.tensor_type.elem_type for name, v in known_values(draft).items()}
     types.update({name: header.data_type for name, header in draft.constants().items()})
     removed: set[int] = set()
+    changed = 0
     forward: dict[str, str] = {}
     for i, node in enumerate(graph.node):
         if not _changes_nothing(node, draft, types) or any(wiring.uses.get(name) for name in node.output[1:]):
@@ -40,12 +41,24 @@ def remove_identities(draft: Draft) -> int:
         if result not in outputs:
             forward[result] = source
         elif not _take_over(wiring, source, result, outputs, graph, forward):
+            changed += _make_plain(node)
             continue
         removed.add(i)
     rename_uses(graph, forward)
     for i in sorted(removed, reverse=True):
         del graph.node[i]
-    return len(removed)
+    return len(removed) + changed
+
+
+def _make_plain(node: onnx.NodeProto) -> int:
+    """Turn a node that has to stay into an Identity, which every target takes."""
+    if node.op_type == "Identity":
+        return 0
+    node.op_type = "Identity"
+    del node.attribute[:]
+    del node.input[1:]
+    del node.output[1:]
+    return 1
 
 
 def _take_over(
