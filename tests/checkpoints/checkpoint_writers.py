@@ -272,7 +272,8 @@ def tar_of(members: Mapping[str, bytes]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
+        end = archive.offset
+    return stream.getvalue()[: end + 1024]  # two empty blocks end an archive; tarfile writes up to twenty
 
 
 # safetensors and ONNX ----------------------------------------------------------------------------------------------
