@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ..errors import DecodeError, SpecError
 from ..spec import PoseSpec
 from .base import Detections
+from .bounded import bounded
 from .embedding_groups import Candidates, TaggedPerson, group_by_tag
 from .options import read_options, require_outputs, take_output
 
@@ -33,8 +34,6 @@ _COCO_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 _POSE_THRESHOLD = {"omz": 0.1, "higherhrnet": -float("inf")}
 #: From the corner of a map pixel to where the original sees its peak.
 _OFFSET = {"omz": 0.0, "higherhrnet": 0.5}
-#: Outputs beyond this mean nothing; they are cut off so that sums of them stay finite.
-_LARGEST = np.float32(1e4)
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ class AssociativeEmbeddingDecoder:
 
     def _people(self, maps: Array, tags: Array, peaks: Array | None, size: tuple[int, int]) -> Detections:
         options = self.options
-        maps, tags = _bounded(maps), _bounded(tags)
-        peaks = None if peaks is None else _bounded(peaks)
+        maps, tags = bounded(maps), bounded(tags)
+        peaks = None if peaks is None else bounded(peaks)
         if options.peaks == "sign" and peaks is None:
             peaks, maps = maps, np.abs(maps)
         if options.upsample > 1:
@@ -217,12 +216,6 @@ def _shift_a_quarter(joints: Array, maps: Array, *, edges: bool) -> None:
         for axis, slope in enumerate((along, down)):
             direction = np.sign(slope)
             joints[joint, axis] += np.float32(0.25) * (-1 if edges and direction == 0 else direction)
-
-
-def _bounded(maps: Array) -> Array:
-    if maps.size and maps.min() >= -_LARGEST and maps.max() <= _LARGEST:  # false for NaN
-        return maps
-    return np.clip(np.nan_to_num(maps, nan=0, posinf=0, neginf=0), -_LARGEST, _LARGEST)
 
 
 def _enlarge(maps: Array, factor: int) -> Array:

@@ -25,6 +25,7 @@ from ..errors import DecodeError, SpecError
 from ..keypoints import OPENPOSE_18
 from ..spec import PoseSpec
 from .base import Detections
+from .bounded import bounded
 from .openpose_groups import People, group_aimet, group_lightweight, group_omz
 from .openpose_limbs import LIMBS, find_limbs
 from .openpose_maps import Field, Resampling
@@ -36,8 +37,6 @@ Array = npt.NDArray[np.float32]
 _INTERPOLATION = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR}
 _UPSAMPLE = {"lightweight": 4, "omz": 1, "aimet": 8}
 _FACTORS = (1, 2, 4, 8)
-#: Outputs beyond this are no likelihoods; they are cut off so that sums of them stay finite.
-_LARGEST = np.float32(1e4)
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class OpenPoseDecoder:
 
     def _people(self, heatmaps: Array, pafs: Array, resampling: Resampling, scale: Array) -> Detections:
         options = self.options
-        maps = _bounded(heatmaps[: len(OPENPOSE_18)])
+        maps = bounded(heatmaps[: len(OPENPOSE_18)])
         height = resampling.size[0]
         if options.variant == "lightweight":
             peaks = cross_peaks(maps, resampling, options.keypoint_threshold)
@@ -171,7 +170,7 @@ class OpenPoseDecoder:
             peaks = smoothed_peaks(maps, resampling, options.keypoint_threshold)
         if not len(peaks):
             return _nobody()
-        field = Field(_bounded(pafs), resampling)
+        field = Field(bounded(pafs), resampling)
         limbs = find_limbs(peaks, field, options.paf_threshold, height if options.variant == "aimet" else None)
         group = {"lightweight": group_lightweight, "omz": group_omz, "aimet": group_aimet}[options.variant]
         people = group(peaks, limbs)
@@ -208,12 +207,6 @@ def _take(outputs: Mapping[str, Array]) -> tuple[Array, Array]:
     if not height or not width:
         raise DecodeError("Output 'heatmaps' has no cells.")
     return heatmaps, pafs
-
-
-def _bounded(maps: Array) -> Array:
-    if maps.min() >= -_LARGEST and maps.max() <= _LARGEST:  # false for NaN
-        return maps
-    return np.clip(np.nan_to_num(maps, nan=0, posinf=0, neginf=0), -_LARGEST, _LARGEST)
 
 
 def _window(
