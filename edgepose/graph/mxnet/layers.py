@@ -33,8 +33,19 @@ def spatial(call: Call) -> int:
     return dimensions
 
 
+def _check_weight(call: Call, tr: Translation, expected: tuple[int | None, ...]) -> None:
+    """ONNX's own inference does not look at a weight's lengths; None in ``expected`` fits any."""
+    found = tr.known_shape(call, 1)
+    if len(found) != len(expected) or any(e is not None and e != f for e, f in zip(expected, found, strict=True)):
+        wanted = ", ".join("?" if length is None else str(length) for length in expected)
+        raise call.refuse(f"its weight '{call.inputs[1]}' has the shape {list(found)}, not [{wanted}]")
+
+
 def _convolution(call: Call, tr: Translation) -> str:
     dimensions = spatial(call)
+    groups, channels = call.integer("num_group", 1), tr.known_shape(call)[1]
+    each = None if channels is None or groups < 1 else channels // groups
+    _check_weight(call, tr, (call.node.integer("num_filter"), each, *call.integers("kernel")))
     ones, zeros = (1,) * dimensions, (0,) * dimensions
     pad = call.integers("pad", zeros)
     inputs = call.inputs[:2] if call.flag("no_bias") else call.inputs[:3]
@@ -47,7 +58,7 @@ def _convolution(call: Call, tr: Translation) -> str:
             strides=call.integers("stride", ones),
             dilations=call.integers("dilate", ones),
             pads=[*pad, *pad],
-            group=call.integer("num_group", 1),
+            group=groups,
         )
     )
 
@@ -56,6 +67,8 @@ def _deconvolution(call: Call, tr: Translation) -> str:
     dimensions = spatial(call)
     ones, zeros = (1,) * dimensions, (0,) * dimensions
     kernel, stride = call.integers("kernel"), call.integers("stride", ones)
+    groups = call.integer("num_group", 1)
+    _check_weight(call, tr, (tr.known_shape(call)[1], call.node.integer("num_filter") // groups, *kernel))
     dilate = call.integers("dilate", ones)
     pad, adj = call.integers("pad", zeros), call.integers("adj", zeros)
     target = call.integers("target_shape", zeros)
@@ -84,14 +97,16 @@ def _deconvolution(call: Call, tr: Translation) -> str:
             dilations=dilate,
             pads=[*pad, *pad],
             output_padding=adj if any(adj) else None,
-            group=call.integer("num_group", 1),
+            group=groups,
         )
     )
 
 
 def _fully_connected(call: Call, tr: Translation) -> str:
-    x = call.inputs[0]
-    rank = len(tr.known_shape(call))
+    x, shape = call.inputs[0], tr.known_shape(call)
+    rank = len(shape)
+    flat = math.prod(int(n or 0) for n in shape[1:]) if call.flag("flatten", True) else shape[-1]
+    _check_weight(call, tr, (call.node.integer("num_hidden"), flat or None))
     has_bias = not call.flag("no_bias")
     if call.flag("flatten", True):
         if rank != 2:
