@@ -24,11 +24,11 @@ def symbol_beside(params: Path) -> Path | None:
     prefixes = dict.fromkeys((_EPOCH.sub("", params.stem), params.stem))
     for prefix in prefixes:
         candidate = params.with_name(prefix + _SYMBOL_SUFFIX)
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     for prefix in prefixes:
         candidate = params.with_name(f"{prefix}.json")
-        if candidate.is_file() and _holds_network(candidate):
+        if _is_file(candidate) and _holds_network(candidate):
             return candidate
     return None
 
@@ -43,7 +43,10 @@ def params_beside(symbol: Path) -> Path:
     """
     prefix = symbol.name.removesuffix(_SYMBOL_SUFFIX).removesuffix(".json")
     form = re.compile(re.escape(prefix) + r"(-[0-9]{4})?\.params")
-    found = sorted(path for path in symbol.absolute().parent.iterdir() if form.fullmatch(path.name))
+    try:
+        found = sorted(path for path in symbol.absolute().parent.iterdir() if form.fullmatch(path.name))
+    except OSError as error:
+        raise CheckpointError(f"Cannot look for the weights of '{symbol}': {error.strerror or error}.") from error
     if not found:
         raise CheckpointError(
             f"'{symbol}' is an MXNet network, and there are no weights beside it.",
@@ -91,6 +94,13 @@ def _graph(symbol: Path) -> SymbolGraph:
     file = map_file(symbol)
     file.memory.take(file.size, "the network")
     return parse_symbol(bytes(file.data), file.name, file.memory.left)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long with its new ending
+        return False
 
 
 def _holds_network(path: Path) -> bool:

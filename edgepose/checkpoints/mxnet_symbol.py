@@ -116,7 +116,9 @@ class SymbolNode:
         return tuple(int(number) for number in re.findall(r"[+-]?[0-9]+", value))
 
     def _wrong(self, key: str, what: str) -> CheckpointError:
-        return CheckpointError(f"Node '{self.name}' ({self.op}): attribute '{key}' is {self.attrs[key]!r:.80}, {what}.")
+        return CheckpointError(
+            f"Node '{self.name}' ({self.op}): attribute '{key}' is {self.attrs[key][:80]!r}, {what}."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from .mapped_file import BYTES_PER_ARRAY, MappedFile, map_file
 from .protobuf_wire import BYTES, fields, text, varints
 
 _P = onnx.TensorProto
-ELEMENTS = {
+ELEMENTS: dict[int, str] = {
     _P.FLOAT: "float32", _P.UINT8: "uint8", _P.INT8: "int8", _P.UINT16: "uint16", _P.INT16: "int16",
     _P.INT32: "int32", _P.INT64: "int64", _P.BOOL: "bool", _P.FLOAT16: "float16", _P.DOUBLE: "float64",
     _P.UINT32: "uint32", _P.UINT64: "uint64", _P.COMPLEX64: "complex64", _P.COMPLEX128: "complex128",
@@ -26,7 +26,7 @@ _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _TYPE, _SEGMENT, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 3, 8, 9, 13, 14
 _FLOATS, _INT32S, _INT64S, _DOUBLES, _UINT64S = 4, 5, 7, 10, 11
 #: Which field has the elements where they are not given as bytes; the other types use 32-bit integers.
-_FIELDS = {
+_FIELDS: dict[int, int] = {
     _P.FLOAT: _FLOATS, _P.COMPLEX64: _FLOATS, _P.DOUBLE: _DOUBLES, _P.COMPLEX128: _DOUBLES, _P.INT64: _INT64S,
     _P.UINT64: _UINT64S, _P.UINT32: _UINT64S,
 }  # fmt: skip
@@ -125,7 +125,7 @@ def _external(file: MappedFile, place: dict[str, str], opened: dict[Path, Mapped
     except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle, a zero byte
         inside = False
     if not inside or not location.parts:
-        raise file.error(f"keeps {what} in {str(location)!r:.200}, which is not in its own folder.")
+        raise file.error(f"keeps {what} in {str(location)[:200]!r}, which is not in its own folder.")
     if path not in opened:
         opened[path] = map_file(path)
         file.memory.grow(opened[path].size)
@@ -173,4 +173,4 @@ def _as_bytes(file: MappedFile, content: memoryview, element: str, what: str) ->
     """Varints as the elements they stand for; of 16-bit floats they are the bits."""
     stored = {"float16": "uint16", "bfloat16": "uint16", "bool": "uint8"}.get(element, element)
     numbers = varints(file, content, what, stored)
-    return memoryview(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).view(np.uint8))
+    return numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).view(np.uint8).data

@@ -160,7 +160,7 @@ def _member(file: MappedFile, arguments: tuple[Any, ...]) -> object:
 def unsafe(file: MappedFile, name: str) -> UnsafeCheckpointError:
     """The error that the file asks for ``name``."""
     return UnsafeCheckpointError(
-        f"'{file.name}' was not loaded: it asks for {name!r:.200}, and loading it would run that.",
+        f"'{file.name}' was not loaded: it asks for {name[:200]!r}, and loading it would run that.",
         hint="Save only the weights where the model was trained: torch.save(model.state_dict(), 'weights.pth').",
     )
 
@@ -205,7 +205,7 @@ _DATA_CLASSES = {
     *(f"numpy.{core}.{name}" for core in ("core", "_core")
       for name in ("multiarray._reconstruct", "multiarray.scalar", "numeric._frombuffer")),
     *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Int32", "Int64", "Float32", "Float64", "Str")),
-    "torch.Tensor", "torch.Generator", "torch.device", "torch.storage.TypedStorage", "torch.nn.parameter.Parameter",
+    "torch.Tensor", "torch.Generator", "torch.device", "torch.storage.TypedStorage",
     "torch.nn.parameter.Buffer", "torch.serialization._get_layout", "torch.per_tensor_affine",
     "torch.per_tensor_symmetric", "torch.per_channel_affine", "torch.per_channel_symmetric",
     "torch.per_channel_affine_float_qparams",
@@ -217,6 +217,7 @@ _FUNCTIONS: dict[str, Callable[[MappedFile, tuple[Any, ...]], object]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _typed_tensor,
+    "torch.nn.parameter.Parameter": _wrapped,
     "torch._utils._rebuild_parameter": _wrapped,
     "torch._utils._rebuild_parameter_with_state": _wrapped,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _wrapped,

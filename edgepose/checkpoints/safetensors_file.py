@@ -77,5 +77,5 @@ def _check(file: MappedFile) -> None:
     try:
         with safetensors.safe_open(file.name, framework="numpy"):
             pass
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise file.error(f"is damaged: {error}.") from None

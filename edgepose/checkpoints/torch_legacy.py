@@ -36,7 +36,8 @@ def read_legacy(file: MappedFile) -> Checkpoint:
         raise file.error("is a pickle, but not one that torch.save wrote.", hint="Save the weights with torch.save.")
     protocol = machine.load()
     if protocol != _PROTOCOL:
-        raise file.error(f"is of the unknown protocol {protocol!r:.40}.")
+        number = protocol if isinstance(protocol, int) else "without a number"  # any other value may be of any size
+        raise file.error(f"is of the unknown protocol {number}.")
     machine_facts = machine.load()
     big_endian = isinstance(machine_facts, dict) and machine_facts.get("little_endian") is False
     root = machine.load()

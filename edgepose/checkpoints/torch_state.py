@@ -46,6 +46,7 @@ _TRAINING_KEYS = {
     "optim", "optimizer", "optimizer_state", "optimizer_state_dict", "optimizer_states", "optimizers", "rng_state",
     "scaler", "scheduler", "scheduler_state_dict",
 }  # fmt: skip
+_TRAINING = "state of the training"
 _DEPTH = 4
 _BYTES_PER_VISIT = 64
 _LONGEST_NOTE = 1000
@@ -141,7 +142,7 @@ def _named_tensors(file: MappedFile, weights: dict[Any, Any], set_aside: dict[st
             elif nested and isinstance(value, dict) and depth < _DEPTH and key not in _TRAINING_KEYS:
                 collect(f"{name}.", depth + 1, value)
             else:
-                set_aside[name] = "no tensor"
+                set_aside[name] = _TRAINING if key in _TRAINING_KEYS else "no tensor"
 
     collect("", 0, weights)
     return tensors
@@ -161,7 +162,7 @@ def _note_others(
         elif key in (*AVERAGED_KEYS, *WEIGHT_KEYS):
             set_aside[name] = f"another set of weights; '{taken}' was taken"
         else:
-            set_aside[name] = "state of the training"
+            set_aside[name] = _TRAINING
 
 
 def _is_plain(value: object) -> bool:

@@ -126,6 +126,11 @@ def test_files_beside_that_do_not_belong(tmp_path: Path) -> None:
     assert read_checkpoint(params).graph is None
 
 
+def test_name_that_is_too_long_with_another_ending(tmp_path: Path) -> None:
+    params = put(tmp_path, "n" * 245 + ".params", mxnet_params({"w": ARRAYS["conv.weight"]}))
+    assert read_checkpoint(params).graph is None
+
+
 def test_network_without_one_file_of_arrays(tmp_path: Path) -> None:
     symbol = put(tmp_path, "net-symbol.json", network("w"))
     with pytest.raises(CheckpointError, match=r"no weights beside it[^$]*net-0000\.params"):

@@ -337,6 +337,8 @@ def test_files_without_named_weights(tmp_path: Path) -> None:
     assert "no tensors" in refused(tmp_path, file.zip({"optimizer": {"state": {"w": file.tensor(ONE)}}}))
     assert "'argparse.Namespace'" in refused(tmp_path, file.zip(Call(Name("argparse", "Namespace"), ())))
     assert "not one that torch.save wrote" in refused(tmp_path, pickled({"w": 1}))
+    doubled = b"\x80\x02)" + b"2\x86" * 200 + b"."  # to print it would take for ever
+    assert "unknown protocol" in refused(tmp_path, pickled(0x1950A86A20F9469CFC6C) + doubled)
     assert "unknown protocol 7" in refused(tmp_path, pickled(0x1950A86A20F9469CFC6C) + pickled(7))
 
 
