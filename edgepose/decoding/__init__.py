@@ -10,7 +10,7 @@ from ..errors import SpecError
 from ..spec import PoseSpec
 from .base import Decoder, Detections
 
-__all__ = ["DECODERS", "Decoder", "Detections", "build_decoder"]
+__all__ = ["DECODERS", "WITH_THRESHOLD", "Decoder", "Detections", "build_decoder"]
 
 #: Name in ``DecoderSpec.type`` -> module and class.  Each class is built from a PoseSpec.
 DECODERS = {
@@ -24,7 +24,11 @@ DECODERS = {
     "yolo-pose": "yolo:YoloPoseDecoder",
     "yolox": "yolox:YoloXDecoder",
     "rtmo": "rtmo:RTMODecoder",
+    "keypoints": "keypoints:KeypointsDecoder",
 }
+
+#: Decoders that leave out people below their option ``score_threshold``.
+WITH_THRESHOLD = frozenset({"movenet-multi", "yolo-pose", "yolox", "rtmo"})
 
 
 def build_decoder(spec: PoseSpec) -> Decoder:

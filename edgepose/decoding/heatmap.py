@@ -72,6 +72,15 @@ class HeatmapDecoder:
     Each crop gives one person.  The score of a keypoint is the value of its map's maximum, in the network's own scale;
     it is 0 where the map says nothing (not finite, constant or nowhere positive).  The score of the person is the mean
     of the keypoint scores above 0.2, or 0.
+
+    Attributes
+    ----------
+    options
+        As the spec gives them.
+    refine
+        The refinement in effect; that of a combined target is its own.
+    corners
+        Whether the outermost cells stand for the outermost pixels, see ``HeatmapOptions.align``.
     """
 
     def __init__(self, spec: PoseSpec) -> None:
@@ -82,13 +91,13 @@ class HeatmapDecoder:
         self._combined = self.options.target == "combined"
         if self._combined and self.options.refine is not None:
             raise SpecError("Decoder 'heatmap': a combined target has its own refinement; leave 'refine' out.")
-        self._refine = self.options.refine or "quarter"
+        self.refine = self.options.refine or "quarter"
         keypoints = keypoint_set(spec)
         self._pairs = keypoints.flip_indices
         fit = spec.input.fit
         udp = isinstance(fit, Crop) and fit.convention == "udp"
-        self._corners = udp if self.options.align is None else self.options.align == "corners"
-        self._shift = not self._corners if self.options.flip_shift is None else self.options.flip_shift
+        self.corners = udp if self.options.align is None else self.options.align == "corners"
+        self._shift = not self.corners if self.options.flip_shift is None else self.options.flip_shift
 
     def decode(self, outputs: Mapping[str, Array], size: tuple[int, int]) -> list[Detections]:
         """See :meth:`Decoder.decode`."""
@@ -96,7 +105,7 @@ class HeatmapDecoder:
         count, channels, height, width = maps.shape
         maps = maps.reshape(count * channels, height, width)
         cells, scores = self._decode_combined(maps) if self._combined else self._decode_gaussian(maps)
-        if self._corners:
+        if self.corners:
             pixels = np.array([(size[1] - 1) / max(width - 1, 1), (size[0] - 1) / max(height - 1, 1)])
         else:
             pixels = np.array([size[1] / width, size[0] / height])
@@ -128,14 +137,14 @@ class HeatmapDecoder:
         scores, found = _positive(scores, found)
         y, x = np.divmod(index, width)
         cells = self._place(x, y, found)
-        if self._refine == "none":
+        if self.refine == "none":
             return cells, scores
         if not found.all():
             maps, x, y = maps[found], x[found], y[found]
-        if self._refine == "quarter":
+        if self.refine == "quarter":
             cells[found] += quarter_step(maps, x, y, self.options.quarter_rule)
         else:
-            refine = refine_dark if self._refine == "dark" else refine_udp
+            refine = refine_dark if self.refine == "dark" else refine_udp
             cells[found] += refine(maps, x, y, self.options.blur_kernel)
         return cells, scores
 

@@ -50,9 +50,7 @@ def embed_input(draft: Draft, spec: InputSpec) -> InputSpec:
     nodes = Nodes(builder)
     tensor = _prepare(nodes, spec, nodes.input(name, (batch, height, width, 3), "uint8"))
     nhwc = spec.layout == "NHWC"
-    builder.output(
-        tensor, spec.name, (batch, height, width, 3) if nhwc else (batch, 3, height, width), spec.dtype
-    )
+    builder.output(tensor, spec.name, (batch, height, width, 3) if nhwc else (batch, 3, height, width), spec.dtype)
     splice(draft, finish_part(builder), {name: name, spec.name: spec.name}, PREFIX, first=True)
     value.CopyFrom(helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [batch, height, width, 3]))
     return dataclasses.replace(
@@ -97,13 +95,14 @@ def _declared(draft: Draft, spec: InputSpec) -> tuple[onnx.ValueInfoProto, tuple
             f"The graph has no input '{spec.name}'; it has {', '.join(i.name for i in draft.graph.input)}.",
             hint="The spec belongs to another graph.",
         )
-    shape = dimensions(value, 4)
-    batch, height, width = (shape[0], *(shape[1:3] if spec.layout == "NHWC" else shape[2:]))
+    nhwc = spec.layout == "NHWC"
+    shape = dimensions(value, (None, None, None, 3) if nhwc else (None, 3, None, None))
     kind = value.type.tensor_type.elem_type
     dtype = helper.tensor_dtype_to_np_dtype(kind).name if kind else "of unknown type"
-    channels = shape[3 if spec.layout == "NHWC" else 1]
-    if dtype != spec.dtype or (isinstance(channels, int) and channels != 3):
+    if dtype != spec.dtype:
         raise GraphError(
-            f"The graph's input '{value.name}' is {dtype} {list(shape)}; the spec says {spec.dtype} {spec.layout}."
+            f"The graph's input '{value.name}' is {dtype}; by the spec it is {spec.dtype}.",
+            hint="The spec belongs to another graph.",
         )
-    return value, (batch, height, width)
+    height, width = shape[1:3] if nhwc else shape[2:]
+    return value, (shape[0], height, width)
