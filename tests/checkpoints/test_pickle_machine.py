@@ -118,7 +118,8 @@ def test_names_off_the_list_are_refused(tmp_path: Path, data: bytes, name: str |
     "name",
     [
         "builtins.compile", "builtins.eval", "builtins.exec", "builtins.open", "builtins.__import__",
-        "builtins.setattr", "builtins.map", "builtins.apply", "codecs.open", "copyreg.add_extension", "ctypes.CDLL", "functools.partial",
+        "builtins.setattr", "builtins.map", "builtins.apply", "codecs.open", "copyreg.add_extension", "ctypes.CDLL",
+        "functools.partial",
         "importlib.import_module", "marshal.loads", "nt.system", "numpy.load", "numpy.f2py.crackfortran.getlincoef",
         "numpy.testing._private.utils.runstring", "operator.attrgetter", "operator.methodcaller", "os.popen",
         "os.system", "pickle.loads", "posix.system", "pty.spawn", "runpy.run_path", "shutil.rmtree",
