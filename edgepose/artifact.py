@@ -15,19 +15,30 @@ from .spec import PoseSpec
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model inside the package: the folder of its bundle, and what it is."""
+    """A model inside the package.
+
+    Attributes
+    ----------
+    folder
+        Folder of its bundle.
+    stages
+        How many of the bundle's stages it runs.  A detector that finds keypoints as well is a model by itself.
+    description
+        What it is.
+    """
 
     folder: str
+    stages: int
     description: str
 
 
 #: The embedded models by name.
 EMBEDDED = {
-    "fast": Embedded(
-        "movenet-multipose-lightning", "MoveNet MultiPose Lightning: up to six people in one run of the network"
-    ),
+    "accurate": Embedded("movenet", 2, "MoveNet MultiPose finds the people, MoveNet Thunder looks at each of them"),
+    "fast": Embedded("movenet", 1, "MoveNet MultiPose Lightning: up to twenty people in one run of the network"),
 }
-DEFAULT_MODEL = "fast"
+#: Chosen by the measured table in docs/accuracy.md.
+DEFAULT_MODEL = "accurate"
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,9 @@ def resolve(model: str | Path | Bundle | Artifact | None, spec: str | Path | Pos
         return _from_bundle(model)
     if model is None or (isinstance(model, str) and model in EMBEDDED):
         _refuse_spec(spec, "an embedded model")
-        return _from_bundle(read_bundle(embedded_folder(model or DEFAULT_MODEL)))
+        name = model or DEFAULT_MODEL
+        whole = _from_bundle(read_bundle(embedded_folder(name)))
+        return Artifact(name, whole.stages[: EMBEDDED[name].stages], whole.manifest)
     path = Path(model)
     if path.is_dir():
         _refuse_spec(spec, f"the bundle '{path}'")

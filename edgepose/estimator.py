@@ -10,16 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from .decoding import Decoder, Detections
+from .decoding.nms import oks_nms
 from .devices import Device
 from .errors import InputError, SpecError
 from .fitting import Fitted, fit, to_tensor
 from .fitting.base import apply
+from .fitting.geometry import crop_geometry
 from .plugins import Session
 from .poses import Poses
-from .spec import PoseSpec
+from .spec import Crop, PoseSpec
 
 Image = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.float32]
+
+#: Two answers of a top-down model are the same person above this OKS (SimpleBaseline's OKS_THRE); detectors give
+#: several boxes for one person.
+DUPLICATE_OKS = 0.9
 
 #: People of one frame that go through a network of dynamic batch at once; bounds the memory of a crowd.
 MAX_BATCH = 32
@@ -82,11 +88,14 @@ class Estimator:
         Its networks: one, or a detector and a top-down network.
     """
 
-    def __init__(self, name: str, device: Device, stages: Sequence[Stage], *, flip: bool = False) -> None:
+    def __init__(
+        self, name: str, device: Device, stages: Sequence[Stage], *, flip: bool = False, min_score: float | None = None
+    ) -> None:
         self.name = name
         self.device = device
         self.stages = tuple(stages)
         self._flip = flip
+        self._min_score = min_score
         keypoints = self.stages[-1].spec.keypoints
         if keypoints is None:
             raise SpecError(f"'{name}' finds person boxes only, no keypoints.", hint="Use it as --detector.")
@@ -148,8 +157,7 @@ class Estimator:
                 f"'{self.name}' looks at one person at a time and was given neither person boxes nor a detector.",
                 hint="Give boxes, or load it with a detector.",
             )
-        found = self.boxes(image)
-        return self._top_down(image, *found)
+        return without_duplicates(self._top_down(image, *self.boxes(image)), last.spec)
 
     def boxes(self, image: Image) -> tuple[Boxes, npt.NDArray[np.float32]]:
         """Person boxes [N, 4] as x1, y1, x2, y2 in pixels, and scores [N], of the first stage."""
@@ -161,8 +169,7 @@ class Estimator:
     def _whole_picture(self, image: Image, stage: Stage) -> Poses:
         fitted = fit(image, stage.spec.input)
         detections = stage.detect(fitted, flip=self._flip)[0]
-        keypoints = detections.keypoints.copy()
-        keypoints[..., :2] = apply(fitted.to_image[0], keypoints[..., :2])
+        keypoints = _in_picture(detections.keypoints, fitted.to_image[0])
         boxes = _boxes_in_picture(detections, fitted.to_image[0], image.shape[:2])
         return self._poses(keypoints, detections.scores, boxes, image)
 
@@ -172,9 +179,7 @@ class Estimator:
         found = stage.detect(fitted, flip=self._flip)
         if not found:
             return Poses.empty(self.keypoint_set, (image.shape[0], image.shape[1]))
-        keypoints = np.concatenate([d.keypoints for d in found])
-        for person, matrix in zip(keypoints, fitted.to_image, strict=True):
-            person[:, :2] = apply(matrix, person[:, :2])
+        keypoints = np.concatenate([_in_picture(d.keypoints, m) for d, m in zip(found, fitted.to_image, strict=True)])
         scores = np.concatenate([d.scores for d in found]) * box_scores
         return self._poses(keypoints, scores, boxes, image)
 
@@ -182,6 +187,8 @@ class Estimator:
         self, keypoints: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], boxes: Boxes, image: Image
     ) -> Poses:
         order = np.argsort(-scores, kind="stable")
+        if self._min_score is not None:
+            order = order[scores[order] >= self._min_score]
         size = image.shape[0], image.shape[1]
         return Poses(keypoints[order], scores[order], boxes[order], self.keypoint_set, size)
 
@@ -195,6 +202,33 @@ class Estimator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def without_duplicates(poses: Poses, spec: PoseSpec) -> Poses:
+    """People of a top-down model without those that OKS-NMS finds to be the same; all if the set has no sigmas."""
+    if len(poses) < 2 or not poses.keypoint_set.sigmas:
+        return poses
+    areas = _crop_areas(poses, spec)
+    return poses[oks_nms(poses.keypoints, poses.scores, areas, poses.keypoint_set, DUPLICATE_OKS)]
+
+
+def _crop_areas(poses: Poses, spec: PoseSpec) -> npt.NDArray[np.float64]:
+    """Areas [N] in square pixels that the crops cover: SimpleBaseline's object area, padding included."""
+    entry = spec.input
+    assert isinstance(entry.fit, Crop)
+    assert entry.height is not None
+    assert entry.width is not None
+    maps = crop_geometry(poses.boxes, (entry.height, entry.width), entry.fit, poses.size).to_image
+    areas: npt.NDArray[np.float64] = np.abs(np.linalg.det(maps[:, :, :2])) * entry.height * entry.width
+    return areas
+
+
+def _in_picture(keypoints: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Keypoints [N, K, 3] mapped to the picture; those that were not found stay (0, 0, 0)."""
+    mapped = keypoints.copy()
+    mapped[..., :2] = apply(matrix, keypoints[..., :2])
+    mapped[keypoints[..., 2] == 0] = 0
+    return mapped
 
 
 def _split_scores(boxes: npt.ArrayLike) -> tuple[Boxes, npt.NDArray[np.float32]]:

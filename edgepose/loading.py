@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .artifact import Artifact, StageSource, resolve
 from .bundle import Bundle
-from .decoding import build_decoder
+from .decoding import WITH_THRESHOLD, build_decoder
 from .devices import AUTO, Device, detect, device_names, parse_device
 from .errors import DeviceError, InputError, SpecError
 from .estimator import Estimator, Stage
@@ -25,6 +26,7 @@ def load(
     detector: str | Path | Bundle | Artifact | None = None,
     spec: str | Path | PoseSpec | None = None,
     flip: bool = False,
+    min_score: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Estimator:
     """Load a model on a device.
@@ -45,6 +47,9 @@ def load(
         Contract of a foreign engine, or the JSON file that holds it.
     flip
         Run every input mirrored as well and average (flip test); twice the work.
+    min_score
+        People of a lower score are left out, or boxes of a lower score if there is a detector; None for what the
+        model's spec says.
     options
         Options of the runtime, ``threads`` for instance.
 
@@ -59,6 +64,10 @@ def load(
         if len(sources) != 1 or not sources[0].spec.is_top_down:
             raise InputError(f"'{artifact.name}' takes no detector: it finds the people by itself.")
         sources.insert(0, resolve(detector).stages[0])
+    filtered = min_score
+    if min_score is not None and sources[0].spec.decoder.type in WITH_THRESHOLD:
+        sources[0] = _with_threshold(sources[0], min_score)
+        filtered = None
     asked = parse_device(device)
     placed = [_place(source, asked, runtime) for source in sources]
     stages: list[Stage] = []
@@ -67,11 +76,18 @@ def load(
             session = engine_api.open(source.engine, where, options or {})
             stages.append(Stage(source.spec, session, build_decoder(source.spec)))
             _check_interface(source, session)
-        return Estimator(artifact.name, placed[-1][1], stages, flip=flip)
+        return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=filtered)
     except BaseException:
         for stage in stages:
             stage.session.close()
         raise
+
+
+def _with_threshold(source: StageSource, min_score: float) -> StageSource:
+    decoder = source.spec.decoder
+    options = {**decoder.options, "score_threshold": float(min_score)}
+    changed = dataclasses.replace(source.spec, decoder=dataclasses.replace(decoder, options=options))
+    return dataclasses.replace(source, spec=changed)
 
 
 def _place(source: StageSource, asked: Device, name: str | None) -> tuple[Runtime, Device]:

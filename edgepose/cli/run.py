@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--spec", metavar="FILE.json", help="Contract of a foreign engine.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Device to run on.")
 @click.option("--runtime", metavar="NAME", help="Engine API, where a device has several.")
+@click.option("--min-score", type=float, metavar="S", help="Leave out people (or boxes) of a lower score.")
+@click.option("--flip", is_flag=True, help="Flip test: average with the mirrored input; twice the work.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write JSON Lines, one object a picture or frame.")
 @click.option("--save", metavar="PATH", help="Write drawn pictures or video: a file, or a folder for several.")
 def command(
@@ -34,6 +36,8 @@ def command(
     spec: str | None,
     device: str,
     runtime: str | None,
+    min_score: float | None,
+    flip: bool,
     json_path: str | None,
     save: str | None,
 ) -> int:
@@ -62,7 +66,17 @@ def command(
     box_file = None if boxes is None else BoxFile(boxes)
     source = opened[0] if len(opened) == 1 else SequenceSource(opened, " ".join(sources))
     with ExitStack() as stack:
-        estimator = stack.enter_context(load(model, device=device, runtime=runtime, detector=detector, spec=spec))
+        estimator = stack.enter_context(
+            load(
+                model,
+                device=device,
+                runtime=runtime,
+                detector=detector,
+                spec=spec,
+                flip=flip,
+                min_score=min_score,
+            )
+        )
         sinks: list[Sink] = []
         if json_path is not None:
             sinks.append(stack.enter_context(JsonLinesSink(json_path)))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import DecodeError, SpecError
 from ..spec import PoseSpec
 from .base import Detections
+from .nms import box_nms
 from .options import read_options, require_outputs, take_output
 
 Array = npt.NDArray[np.float32]
@@ -28,9 +29,12 @@ class MoveNetMultiOptions:
     ----------
     score_threshold
         People below this are left out.
+    iou_threshold
+        Of people whose boxes overlap by more than this, the best is kept.
     """
 
     score_threshold: float = 0.1
+    iou_threshold: float = 0.7
 
 
 class MoveNetMultiDecoder:
@@ -49,10 +53,10 @@ class MoveNetMultiDecoder:
         for people in poses:
             people = people[np.isfinite(people).all(axis=1)]
             people = people[people[:, -1] >= self.options.score_threshold]
-            people = people[np.argsort(-people[:, -1], kind="stable")]
             keypoints = _to_pixels(people[:, : 3 * self._count].reshape(-1, self._count, 3), size)
             boxes = people[:, [-4, -5, -2, -3]] * np.array([width, height, width, height], np.float32)
-            found.append(Detections(keypoints, people[:, -1].copy(), boxes))
+            keep = box_nms(boxes, people[:, -1], self.options.iou_threshold)
+            found.append(Detections(keypoints[keep], people[keep, -1], boxes[keep]))
         return found
 
     def merge_flip(self, outputs: Mapping[str, Array], flipped: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ..errors import GraphError
 from ..spec import PoseSpec
 from .movenet import MoveNetMultiDecoder
+from .nms_onnx import suppress_boxes
 from .nodes import Nodes, PoseNodes
 
 _XY_SCORE = (1, 0, 2)
@@ -39,8 +40,17 @@ def check_movenet_multi(spec: PoseSpec) -> None:
 
 
 def emit_movenet_multi(nodes: Nodes, spec: PoseSpec, raw: Mapping[str, str], size: str) -> PoseNodes:
-    """Nodes from ``poses`` [N, P, 3 K + 5] to P places for people in each element of the batch."""
-    threshold = MoveNetMultiDecoder(spec).options.score_threshold
+    """Nodes from ``poses`` [N, P, 3 K + 5] to P places for people in each element of the batch.
+
+    Raises
+    ------
+    GraphError
+        If the graph does not say what P is.
+    """
+    options = MoveNetMultiDecoder(spec).options
+    places = nodes.shape(raw["poses"])[1]
+    if not isinstance(places, int):
+        raise GraphError("The graph does not say how many people its output 'poses' has places for.")
     assert spec.keypoints is not None
     count = len(spec.keypoints)
     last = 3 * count
@@ -51,8 +61,9 @@ def emit_movenet_multi(nodes: Nodes, spec: PoseSpec, raw: Mapping[str, str], siz
     boxes = nodes.pick(poses, [last + 1, last, last + 3, last + 2], 2)
     boxes = nodes.op("Mul", boxes, nodes.op("Concat", size, size, axis=0))
     scores = nodes.pick(poses, last + 4, 2)
-    too_low = nodes.op("Less", scores, nodes.constant(threshold))
-    return PoseNodes(keypoints, nodes.choose(too_low, nodes.constant(0), scores), boxes)
+    too_low = nodes.op("Less", scores, nodes.constant(options.score_threshold))
+    scores = nodes.choose(too_low, nodes.constant(0), scores)
+    return PoseNodes(keypoints, suppress_boxes(nodes, boxes, scores, places, options.iou_threshold), boxes)
 
 
 def _to_pixels(nodes: Nodes, fractions: str, size: str, axis: int) -> str:

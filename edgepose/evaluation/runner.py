@@ -10,18 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..decoding.nms import oks_nms
 from ..errors import InputError, MediaError
-from ..estimator import Estimator
-from ..fitting.geometry import crop_geometry
+from ..estimator import Estimator, without_duplicates
 from ..keypoints import COCO_17
 from ..media.pictures import read_picture
 from ..poses import Poses
-from ..spec import Crop, PoseSpec
 from .coco import CocoAnnotations, coco_keypoints, ground_truth_boxes
-
-#: Two results of one image are the same person above this OKS (SimpleBaseline's OKS_THRE).
-OKS_NMS_THRESHOLD = 0.9
 
 Detections = dict[int, npt.NDArray[np.float32]]
 BoxSource = Literal["gt"] | Detections | None
@@ -117,26 +111,9 @@ def _results(
         given = boxes.get(image_id, np.zeros((0, 5), np.float32))
     poses = estimator(image, given)
     if given is not None and len(poses):
-        poses = _without_duplicates(poses, estimator.stages[-1].spec)
+        poses = without_duplicates(poses, estimator.stages[-1].spec)
     in_coco = coco_keypoints(poses.keypoints, poses.keypoint_set)
     return Poses(in_coco, poses.scores, poses.boxes, COCO_17, poses.size).to_coco(image_id)
-
-
-def _without_duplicates(poses: Poses, spec: PoseSpec) -> Poses:
-    areas = _crop_areas(poses, spec)
-    keep = oks_nms(poses.keypoints, poses.scores, areas, poses.keypoint_set, OKS_NMS_THRESHOLD)
-    return poses[keep]
-
-
-def _crop_areas(poses: Poses, spec: PoseSpec) -> npt.NDArray[np.float64]:
-    """Areas [N] in square pixels that the crops cover: SimpleBaseline's object area, padding included."""
-    entry = spec.input
-    assert isinstance(entry.fit, Crop)
-    assert entry.height is not None
-    assert entry.width is not None
-    maps = crop_geometry(poses.boxes, (entry.height, entry.width), entry.fit, poses.size).to_image
-    areas: npt.NDArray[np.float64] = np.abs(np.linalg.det(maps[:, :, :2])) * entry.height * entry.width
-    return areas
 
 
 def _inside(folder: Path, name: object) -> Path:

@@ -130,16 +130,19 @@ def malformed_models(folder: Path) -> Iterator[Path]:
     """Bundles and files that are no models."""
     source = embedded_folder("fast")
     manifest = (source / MANIFEST).read_bytes()
-    engine = (source / "model.onnx").read_bytes()
+    name = json.loads(manifest)["stages"][0]["engine"]
+    engine = (source / name).read_bytes()
 
     def bundle(name: str, text: bytes | None, model: bytes | None) -> Path:
         path = folder / name
         path.mkdir()
-        shutil.copy(source / "golden.npz", path)
+        for kept in source.iterdir():
+            if kept.name not in (MANIFEST, name):
+                (path / kept.name).symlink_to(kept)
         if text is not None:
             (path / MANIFEST).write_bytes(text)
         if model is not None:
-            (path / "model.onnx").write_bytes(model)
+            (path / name).write_bytes(model)
         return path
 
     for i in range(30):

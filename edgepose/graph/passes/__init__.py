@@ -18,6 +18,7 @@ from ..inference import check_and_infer
 from .batch_norm import fold_batch_norm
 from .constants import fold_constants
 from .dead_code import merge_duplicates, remove_dead
+from .fusing import fuse_hard_sigmoid, fuse_pixel_shuffle, remove_expands
 from .identities import remove_identities
 from .opset import OLDEST_OPSET, OLDEST_READ, change_opset, newest_opset
 from .preparing import prepare
@@ -32,11 +33,14 @@ __all__ = [
     "apply",
     "fold_batch_norm",
     "fold_constants",
+    "fuse_hard_sigmoid",
+    "fuse_pixel_shuffle",
     "merge_duplicates",
     "newest_opset",
     "optimise",
     "prepare",
     "remove_dead",
+    "remove_expands",
     "remove_identities",
     "set_batch",
     "set_input_size",
@@ -51,6 +55,9 @@ TIDY: tuple[Pass, ...] = (
     remove_identities,
     fold_constants,
     fold_batch_norm,
+    fuse_pixel_shuffle,
+    fuse_hard_sigmoid,
+    remove_expands,
     merge_duplicates,
     remove_dead,
 )
@@ -96,12 +103,17 @@ def optimise(
     draft = Draft(model)
     check_and_infer(draft)
     prepare(draft)
-    if input_size is not None:
-        resize_input(draft, None if input_size == "dynamic" else input_size)
-    if batch is not None:
-        rebatch(draft, None if batch == "dynamic" else batch)
     before = observe(draft, what="original graph")
     _tidy(draft)
+    if input_size is not None or batch is not None:
+        # After simplifying: a pixel shuffle that is written out names its sizes, as one node it does not.
+        agree(before, draft)
+        if input_size is not None:
+            resize_input(draft, None if input_size == "dynamic" else input_size)
+        if batch is not None:
+            rebatch(draft, None if batch == "dynamic" else batch)
+        before = observe(draft, what="resized graph")
+        _tidy(draft)
     if simplify:
         draft = Draft(run_onnxsim(draft.finish()))
         _tidy(draft)

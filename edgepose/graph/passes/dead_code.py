@@ -46,7 +46,7 @@ def merge_duplicates(draft: Draft) -> int:
         How many were given up.
     """
     outputs = {o.name for o in draft.graph.output}
-    groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    groups: dict[tuple[object, ...], list[str]] = {}
     for name, header in draft.constants().items():
         if name not in outputs:
             groups.setdefault((header.data_type, tuple(header.dims)), []).append(name)
