@@ -104,10 +104,21 @@ json_values = st.recursive(
     max_leaves=8,
 )
 leaves = st.sampled_from(
-    (
-        "version input input.height input.fit input.fit.kind input.mean decoder decoder.outputs"
-        " decoder.options keypoints keypoints.names keypoints.skeleton calibration"
-    ).split()
+    [
+        "version",
+        "input",
+        "input.height",
+        "input.fit",
+        "input.fit.kind",
+        "input.mean",
+        "decoder",
+        "decoder.outputs",
+        "decoder.options",
+        "keypoints",
+        "keypoints.names",
+        "keypoints.skeleton",
+        "calibration",
+    ]
 )
 
 
