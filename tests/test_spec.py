@@ -105,19 +105,8 @@ json_values = st.recursive(
 )
 leaves = st.sampled_from(
     [
-        "version",
-        "input",
-        "input.height",
-        "input.fit",
-        "input.fit.kind",
-        "input.mean",
-        "decoder",
-        "decoder.outputs",
-        "decoder.options",
-        "keypoints",
-        "keypoints.names",
-        "keypoints.skeleton",
-        "calibration",
+        *("version", "input", "input.height", "input.fit", "input.fit.kind", "input.mean", "decoder"),
+        *("decoder.outputs", "decoder.options", "keypoints", "keypoints.names", "keypoints.skeleton", "calibration"),
     ]
 )
 
