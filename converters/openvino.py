@@ -1,0 +1,85 @@
+"""OpenVINO IR: ``.xml`` with its ``.bin``."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgepose.errors import ConversionError
+from edgepose.graph.half import store_half
+from edgepose.model import PoseModel
+from edgepose.plugins import Conversion, Probe
+
+ENGINE = "model.xml"
+WEIGHTS = "model.bin"
+
+
+class OpenVinoConverter:
+    """Writes OpenVINO's intermediate representation.
+
+    FP16 is how the weights of convolutions and matrix products are stored; they are computed with as float32.
+    OpenVINO's own compression is not used: it rounds biases too, which doubles the error on trained networks.
+    """
+
+    name = "openvino"
+    precisions: Sequence[str] = ("fp32", "fp16")
+
+    def probe(self) -> Probe:
+        """See :meth:`edgepose.plugins.Converter.probe`."""
+        if importlib.util.find_spec("openvino") is None:
+            return Probe(False, "Python module openvino", remedy='pip install "edgepose[openvino]"')
+        return Probe(True, "Python module openvino", f"openvino {version('openvino')}")
+
+    def convert(self, model: PoseModel, folder: Path, precision: str, options: Mapping[str, Any]) -> Conversion:
+        """See :meth:`edgepose.plugins.Converter.convert`.  There are no options."""
+        if options:
+            raise ConversionError(f"The target 'openvino' has no option {', '.join(sorted(options))}.")
+        if precision not in self.precisions:
+            raise ConversionError(f"OpenVINO IR is written in {', '.join(self.precisions)}, not in {precision}.")
+        import openvino as ov
+
+        try:
+            network = ov.Core().read_model(_stored(model, precision).to_bytes())
+            _name_ports(network, model)
+            _name_layers(network)
+            ov.save_model(network, folder / ENGINE, compress_to_fp16=False)
+        except RuntimeError as error:  # the only class that OpenVINO raises
+            raise ConversionError(f"OpenVINO {version('openvino')} refuses the graph: {_brief(error)}") from error
+        notes = ("Weights are stored as float16 and computed with as float32.",) if precision == "fp16" else ()
+        return Conversion(ENGINE, (ENGINE, WEIGHTS), {"openvino": version("openvino")}, notes)
+
+
+def _stored(model: PoseModel, precision: str) -> PoseModel:
+    return PoseModel(store_half(model.graph), model.spec, model.provenance) if precision == "fp16" else model
+
+
+def _name_ports(network: Any, model: PoseModel) -> None:
+    """Leave each input and output the one name that the graph has for it.
+
+    A value that is passed through keeps the names of all its stages otherwise, in no order.
+    """
+    inputs = [i.name for i in model.graph.graph.input]
+    weights = {t.name for t in model.graph.graph.initializer}
+    wanted = [name for name in inputs if name not in weights]
+    for ports, names in ((network.inputs, wanted), (network.outputs, [o.name for o in model.graph.graph.output])):
+        for port, name in zip(ports, names, strict=True):
+            if name not in port.get_names():
+                raise ConversionError(f"OpenVINO has lost the name '{name}' of an input or output.")
+            port.get_tensor().set_names({name})
+
+
+def _name_layers(network: Any) -> None:
+    """Name the layers that OpenVINO would number through the whole process, so that equal graphs give equal files."""
+    for place, layer in enumerate(network.get_ordered_ops()):
+        if layer.get_friendly_name() == layer.get_name():
+            layer.set_friendly_name(f"{layer.get_type_name()}#{place}")
+
+
+def _brief(error: Exception) -> str:
+    """What OpenVINO says, without the places in its sources."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return " ".join(said or lines)[:400]
