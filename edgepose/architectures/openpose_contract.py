@@ -74,7 +74,8 @@ class OpenPoseContract:
     def _spec(self, size: tuple[int, int] | None) -> PoseSpec:
         height, width = size or (None, None)
         # With a fixed size the picture fills the network's height, or its width if that is the tighter limit.
-        fit = FixedHeight(height or self.height, STRIDE, self.min_width, self.anchor, GREY, self.interpolation)
+        least = self.min_width if width is None else None
+        fit = FixedHeight(height or self.height, STRIDE, least, self.anchor, GREY, self.interpolation)
         return PoseSpec(
             input=InputSpec(
                 name=INPUT,

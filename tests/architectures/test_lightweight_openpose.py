@@ -84,7 +84,7 @@ def test_contract_of_dynamic_size(arrays: dict[str, Array]) -> None:
     spec = examine(arrays).spec
     assert (spec.input.height, spec.input.width, spec.input.color) == (None, None, "BGR")
     assert (spec.input.mean, spec.input.std) == ((128,) * 3, (256,) * 3)
-    assert spec.input.fit == FixedHeight(256, stride=8, min_width=256, anchor="center", pad_value=128)
+    assert spec.input.fit == FixedHeight(368, stride=8, min_width=368, anchor="center", pad_value=128)
     assert spec.keypoints == OPENPOSE_18
     assert spec.decoder.type == "openpose"
     assert dict(spec.decoder.outputs) == {"heatmaps": "heatmaps", "pafs": "pafs"}
@@ -94,7 +94,7 @@ def test_contract_of_dynamic_size(arrays: dict[str, Array]) -> None:
 def test_fixed_size(arrays: dict[str, Array]) -> None:
     network = build_network(arrays, options=BuildOptions(input_size=(256, 456), batch=1))
     assert (network.spec.input.height, network.spec.input.width) == (256, 456)
-    assert network.spec.input.fit == FixedHeight(256, stride=8, min_width=256, anchor="center", pad_value=128)
+    assert network.spec.input.fit == FixedHeight(256, stride=8, min_width=None, anchor="center", pad_value=128)
     shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in network.graph.graph.output}
     assert shapes == {"heatmaps": [1, 19, 32, 57], "pafs": [1, 38, 32, 57]}
     with pytest.raises(ArchitectureError, match="multiples of 8"):
