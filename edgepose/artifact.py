@@ -39,6 +39,8 @@ EMBEDDED = {
 }
 #: Chosen by the measured table in docs/accuracy.md.
 DEFAULT_MODEL = "accurate"
+#: Finds the person boxes for top-down models that have no detector of their own.
+EMBEDDED_DETECTOR = "fast"
 
 
 @dataclass(frozen=True)

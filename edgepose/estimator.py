@@ -151,7 +151,7 @@ class Estimator:
             return self._whole_picture(image, last)
         if boxes is not None:
             people, scores = _split_scores(boxes)
-            return self._top_down(image, people, scores)
+            return self._confident(self._top_down(image, people, scores))
         if len(self.stages) < 2:
             raise InputError(
                 f"'{self.name}' looks at one person at a time and was given neither person boxes nor a detector.",
@@ -171,7 +171,11 @@ class Estimator:
         detections = stage.detect(fitted, flip=self._flip)[0]
         keypoints = _in_picture(detections.keypoints, fitted.to_image[0])
         boxes = _boxes_in_picture(detections, fitted.to_image[0], image.shape[:2])
-        return self._poses(keypoints, detections.scores, boxes, image)
+        return self._confident(self._poses(keypoints, detections.scores, boxes, image))
+
+    def _confident(self, poses: Poses) -> Poses:
+        """Without the people below the least score; a detector leaves out weak boxes by itself."""
+        return poses if self._min_score is None else poses[poses.scores >= self._min_score]
 
     def _top_down(self, image: Image, boxes: Boxes, box_scores: npt.NDArray[np.float32]) -> Poses:
         stage = self.stages[-1]
@@ -187,8 +191,6 @@ class Estimator:
         self, keypoints: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], boxes: Boxes, image: Image
     ) -> Poses:
         order = np.argsort(-scores, kind="stable")
-        if self._min_score is not None:
-            order = order[scores[order] >= self._min_score]
         size = image.shape[0], image.shape[1]
         return Poses(keypoints[order], scores[order], boxes[order], self.keypoint_set, size)
 

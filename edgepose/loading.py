@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .artifact import Artifact, StageSource, resolve
+from .artifact import EMBEDDED_DETECTOR, Artifact, StageSource, resolve
 from .bundle import Bundle
 from .decoding import WITH_THRESHOLD, build_decoder
 from .devices import AUTO, Device, detect, device_names, parse_device
@@ -23,7 +23,7 @@ def load(
     *,
     device: str = AUTO,
     runtime: str | None = None,
-    detector: str | Path | Bundle | Artifact | None = None,
+    detector: str | Path | Bundle | Artifact | None = AUTO,
     spec: str | Path | PoseSpec | None = None,
     flip: bool = False,
     min_score: float | None = None,
@@ -42,7 +42,8 @@ def load(
     runtime
         Engine API by name, where a device has several.
     detector
-        Finds the person boxes for a top-down model that has no detector of its own.
+        Finds the person boxes for a top-down model that has no detector of its own: a model as above, ``auto`` for the
+        embedded one, which runs on the CPU, or None if every call brings its boxes.
     spec
         Contract of a foreign engine, or the JSON file that holds it.
     flip
@@ -60,23 +61,26 @@ def load(
     """
     artifact = resolve(model, spec)
     sources = list(artifact.stages)
-    if detector is not None:
-        if len(sources) != 1 or not sources[0].spec.is_top_down:
-            raise InputError(f"'{artifact.name}' takes no detector: it finds the people by itself.")
-        sources.insert(0, resolve(detector).stages[0])
-    filtered = min_score
+    alone = len(sources) == 1 and sources[0].spec.is_top_down
+    if detector is not None and detector != AUTO and not alone:
+        raise InputError(f"'{artifact.name}' takes no detector: it finds the people by itself.")
+    if alone and detector is not None:
+        sources.insert(0, resolve(EMBEDDED_DETECTOR if detector == AUTO else detector).stages[0])
     if min_score is not None and sources[0].spec.decoder.type in WITH_THRESHOLD:
         sources[0] = _with_threshold(sources[0], min_score)
-        filtered = None
     asked = parse_device(device)
-    placed = [_place(source, asked, runtime) for source in sources]
+    placed = [_place(source, asked, runtime) for source in sources[-1:]]
+    if len(sources) > 1:
+        # The embedded detector is an ONNX graph, whatever device the model itself is for.
+        own = alone and detector == AUTO
+        placed.insert(0, _place(sources[0], Device("cpu") if own else asked, None if own else runtime))
     stages: list[Stage] = []
     try:
         for source, (engine_api, where) in zip(sources, placed, strict=True):
             session = engine_api.open(source.engine, where, options or {})
             stages.append(Stage(source.spec, session, build_decoder(source.spec)))
             _check_interface(source, session)
-        return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=filtered)
+        return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=min_score)
     except BaseException:
         for stage in stages:
             stage.session.close()

@@ -219,7 +219,7 @@ def test_top_down_with_boxes(tmp_path: Path, batch: int | str) -> None:
 
 
 def test_top_down_without_boxes_says_what_is_missing(tmp_path: Path) -> None:
-    pose = edgepose.load(crop_model(tmp_path))
+    pose = edgepose.load(crop_model(tmp_path), detector=None)
     with pytest.raises(InputError, match="detector"):
         pose(bright_spots((10, 10)))
     for boxes in ([[1, 2, 3]], [["a", "b", "c", "d"]], [1, 2, 3, 4], [[0, 0, np.nan, 4]]):
@@ -229,7 +229,11 @@ def test_top_down_without_boxes_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_pair_takes_boxes_from_its_detector(tmp_path: Path, park: Image, park_poses: edgepose.Poses) -> None:
     model = crop_model(tmp_path)
-    for pose in (edgepose.load(model, detector="fast"), edgepose.load(pair_bundle(tmp_path, model))):
+    for pose in (
+        edgepose.load(model),
+        edgepose.load(model, detector="fast"),
+        edgepose.load(pair_bundle(tmp_path, model)),
+    ):
         poses = pose(park)
         assert len(poses) == len(park_poses)
         inside = {tuple(b) for b in poses.boxes.tolist()}

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     metavar="gt|FILE",
     help="Person boxes for a top-down model: the annotated ones, or a COCO detections file; else its own detector.",
 )
-@click.option("--detector", metavar="M", help="Model that finds the person boxes.")
+@click.option(
+    "--detector",
+    default="auto",
+    metavar="M",
+    help="Finds the person boxes for a top-down model; by default the embedded model.",
+)
 @click.option("--flip", is_flag=True, help="Flip test: average with the mirrored input.")
 @click.option(
     "--min-score",
@@ -41,7 +46,7 @@ def command(
     annotations: str,
     images: str,
     boxes: str | None,
-    detector: str | None,
+    detector: str,
     flip: bool,
     min_score: float,
     limit: int | None,
@@ -65,7 +70,8 @@ def command(
     truth = CocoAnnotations(annotations)
     source: BoxSource = "gt" if boxes == "gt" else None if boxes is None else read_detections(boxes)
     artifact = resolve(model, spec)
-    with load(artifact, device=device, runtime=runtime, detector=detector, flip=flip, min_score=min_score) as estimator:
+    finder = detector if boxes is None else None
+    with load(artifact, device=device, runtime=runtime, detector=finder, flip=flip, min_score=min_score) as estimator:
         total = len(truth.images) if limit is None else min(limit, len(truth.images))
         with ProgressBar("evaluating", total) as bar:
             outcome = evaluate(estimator, truth, images, boxes=source, limit=limit, on_image=bar.advance)
@@ -75,7 +81,7 @@ def command(
             "images": outcome.images,
             "unreadable": len(outcome.unreadable),
             "boxes": boxes if boxes in ("gt", None) else "detections file",
-            "detector": detector,
+            "detector": finder if len(estimator.stages) > len(artifact.stages) else None,
             "flip": flip,
             "min_score": min_score,
             "device": str(estimator.device),

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SOURCE...", required=True)
 @click.option("--model", metavar="M", help="Bundle, .onnx or embedded model; by default the embedded one.")
-@click.option("--detector", metavar="M", help="Finds the person boxes for a top-down model.")
+@click.option(
+    "--detector",
+    default="auto",
+    metavar="M",
+    help="Finds the person boxes for a top-down model; by default the embedded model.",
+)
 @click.option("--boxes", metavar="FILE", help="Person boxes for a top-down model, as --json writes them.")
 @click.option("--spec", metavar="FILE.json", help="Contract of a foreign engine.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Device to run on.")
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 def command(
     sources: tuple[str, ...],
     model: str | None,
-    detector: str | None,
+    detector: str,
     boxes: str | None,
     spec: str | None,
     device: str,
@@ -71,7 +76,7 @@ def command(
                 model,
                 device=device,
                 runtime=runtime,
-                detector=detector,
+                detector=detector if boxes is None else None,
                 spec=spec,
                 flip=flip,
                 min_score=min_score,
