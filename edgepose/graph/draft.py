@@ -17,22 +17,25 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import GraphError
+from .soundness import check_sound
 
 Array = npt.NDArray[np.generic]
 
 #: Arrays of at least this many elements are held beside the graph; smaller ones may be shapes, axes or bounds, which
 #: shape inference and the version converter want to read.
 HELD_FROM = 1024
-#: Element types that NumPy has itself -> bytes of an element; arrays of other types stay in the message untouched.
-_HOLDABLE: dict[int, int] = {
-    TensorProto.FLOAT: 4,
-    TensorProto.FLOAT16: 2,
-    TensorProto.DOUBLE: 8,
-    TensorProto.INT8: 1,
-    TensorProto.UINT8: 1,
-    TensorProto.INT32: 4,
-    TensorProto.INT64: 8,
-}
+#: Element types that NumPy has itself; arrays of other types stay in the message untouched.
+_HOLDABLE = frozenset(
+    (
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.DOUBLE,
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.INT32,
+        TensorProto.INT64,
+    )
+)
 
 
 class Draft:
@@ -51,17 +54,17 @@ class Draft:
     Raises
     ------
     GraphError
-        If a tensor holds another amount of data than its shape says, or keeps it in another file.
+        If the message is damaged; see :func:`~edgepose.graph.soundness.check_sound`.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        check_sound(model)
         self._held: dict[str, Array | TensorProto] = {}
         self._headers: dict[str, TensorProto] = {}
         self.model = onnx.ModelProto()
         _copy_fields(model, self.model, without="graph")
         _copy_fields(model.graph, self.graph, without="initializer")
         for tensor in model.graph.initializer:
-            _check_data(tensor)
             if tensor.name in self._headers:
                 raise GraphError(f"Two arrays of the graph are called '{tensor.name}'.")
             header = self._headers[tensor.name] = self.graph.initializer.add()
@@ -71,14 +74,9 @@ class Draft:
                 header.CopyFrom(tensor)
 
         for part in all_graphs(self.graph):
-            if part is not self.graph:
-                for tensor in part.initializer:
-                    _check_data(tensor)
             for node in part.node:
-                node.domain = "" if node.domain == "ai.onnx" else node.domain
-                for attribute in node.attribute:
-                    for tensor in (*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])):
-                        _check_data(tensor)
+                if node.domain == "ai.onnx":
+                    node.domain = ""
 
     @classmethod
     def empty(cls, name: str, opset: int) -> Draft:
@@ -128,7 +126,7 @@ class Draft:
         if header is None:
             header = self._headers[name] = self.graph.initializer.add()
         self._held.pop(name, None)
-        kind = int(helper.np_dtype_to_tensor_dtype(array.dtype))
+        kind = int(helper.np_dtype_to_tensor_dtype(array.dtype.newbyteorder("=")))
         if kind in _HOLDABLE and array.size >= HELD_FROM:
             self._hold(header, name, array, kind, array.shape)
         else:
@@ -255,23 +253,6 @@ def _copy_fields(source: Any, target: Any, without: str) -> None:
             setattr(target, descriptor.name, value)
         elif hasattr(value, "MergeFrom"):
             getattr(target, descriptor.name).MergeFrom(value)
-
-
-def _check_data(tensor: TensorProto) -> None:
-    if tensor.data_location == TensorProto.EXTERNAL:
-        raise GraphError(
-            f"The weights of '{tensor.name}' lie in another file, which was not read.",
-            hint="Give the .onnx file in the folder where its data files are.",
-        )
-    if any(d < 0 for d in tensor.dims):
-        raise GraphError(f"The array '{tensor.name}' has a negative length in its shape {list(tensor.dims)}.")
-    size = _HOLDABLE.get(tensor.data_type)
-    if size is not None and tensor.HasField("raw_data"):
-        expected, found = math.prod(tensor.dims) * size, len(tensor.raw_data)
-        if expected != found:
-            raise GraphError(
-                f"The array '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes and holds {found}."
-            )
 
 
 def _little_endian(array: Array) -> Array:

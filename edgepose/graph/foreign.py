@@ -14,11 +14,9 @@ from ..model import PoseModel
 from ..spec import InputSpec, PoseSpec
 from .draft import Draft, all_graphs, opset_of
 from .feeds import real_inputs
-from .inference import check_and_infer, known_values, shape_of
+from .inference import LARGEST_VALUE, check_and_infer, known_values, shape_of
 from .passes.opset import OLDEST_READ, newest_opset
-
-#: No value of a network for an edge device is larger than this; a graph that declares one wants to exhaust memory.
-_LARGEST_VALUE = 2 << 30
+from .soundness import check_sound
 
 
 def adopt(model: onnx.ModelProto, spec: PoseSpec, provenance: Mapping[str, Any] | None = None) -> PoseModel:
@@ -46,6 +44,7 @@ def adopt(model: onnx.ModelProto, spec: PoseSpec, provenance: Mapping[str, Any] 
     SpecError
         If its input or outputs are not those of the spec.
     """
+    check_sound(model)
     draft = Draft(_without_functions(model))
     _check_opset(draft.model)
     _check_domains(draft.graph)
@@ -110,7 +109,7 @@ def _check_sizes(draft: Draft) -> None:
         if any(length < 0 for length in lengths):
             raise GraphError(f"The value '{name}' has a negative length: {_written(value)}.")
         dtype = _dtype(value)
-        if dtype is not None and math.prod(lengths) * dtype.itemsize > _LARGEST_VALUE:
+        if dtype is not None and math.prod(lengths) * dtype.itemsize > LARGEST_VALUE:
             raise GraphError(f"The value '{name}' is larger than 2 GiB: {_written(value)}.")
 
 

@@ -7,6 +7,9 @@ import onnx
 from ..errors import GraphError
 from .draft import Draft
 
+#: Bytes.  No value of a network for an edge device is larger; a graph that declares one wants to exhaust memory.
+LARGEST_VALUE = 2 << 30
+
 
 def infer_shapes(draft: Draft) -> int:
     """Infer the shape of every value anew.

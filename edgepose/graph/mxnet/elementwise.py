@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
+from onnx import TensorProto
 
 from .translation import Call, Translation, Translator
+
+_WHOLE_TYPES = {
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
 
 
 def _identity(call: Call, tr: Translation) -> str:
@@ -72,11 +80,11 @@ def _where(call: Call, tr: Translation) -> str:
 
 
 def _as_truth(call: Call, tr: Translation, value: str, position: int) -> str:
-    return str(tr.op("Cast", value, to=9, name=f"{call.name}_condition{position}"))  # 9: bool
+    return str(tr.op("Cast", value, to=TensorProto.BOOL, name=f"{call.name}_condition{position}"))
 
 
 def _as_float(call: Call, tr: Translation, truth: str) -> str:
-    return str(tr.op("Cast", truth, to=1, name=call.name))  # 1: float32
+    return str(tr.op("Cast", truth, to=TensorProto.FLOAT, name=call.name))
 
 
 def _add_n(call: Call, tr: Translation) -> str:
@@ -85,17 +93,12 @@ def _add_n(call: Call, tr: Translation) -> str:
 
 def _cast(call: Call, tr: Translation) -> str | tuple[str, ...]:
     """Between float types nothing is done: the network is imported in float32, whatever it was run in."""
-    dtype = (
-        np.dtype(call.text("dtype", "float32")) if call.text("dtype", "float32") != "bfloat16" else np.dtype("float32")
-    )
-    if dtype.kind == "f":
-        if tr.is_float(call.inputs[0]):
-            return call.inputs[0]
-        return _as_float(call, tr, call.inputs[0])
-    kinds = {"uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
-    if dtype.name not in kinds:
-        raise call.refuse(f"its dtype is {dtype.name}")
-    return str(tr.op("Cast", call.inputs[0], to=kinds[dtype.name], name=call.name))
+    dtype = call.text("dtype", "float32")
+    if dtype in ("float16", "float32", "float64", "bfloat16"):
+        return call.inputs[0] if tr.is_float(call.inputs[0]) else _as_float(call, tr, call.inputs[0])
+    if dtype not in _WHOLE_TYPES:
+        raise call.refuse(f"its dtype is {dtype!r:.80}")
+    return str(tr.op("Cast", call.inputs[0], to=_WHOLE_TYPES[dtype], name=call.name))
 
 
 def _multi_cast(call: Call, tr: Translation) -> tuple[str, ...]:

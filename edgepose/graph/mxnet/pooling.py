@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..inference import LARGEST_VALUE
 from .layers import spatial
 from .translation import Array, Call, Translation, Translator
 
@@ -91,6 +92,8 @@ def _adaptive_average(call: Call, tr: Translation) -> str:
     if len(lengths) != 2 or None in lengths:
         raise call.refuse("its input size is not known")
     fixed = [int(length or 0) for length in lengths]
+    if min(wanted) < 1 or max(w * length for w, length in zip(wanted, fixed, strict=True)) > LARGEST_VALUE // 4:
+        raise call.refuse(f"its output_size is {wanted}")
     if all(length % out == 0 for length, out in zip(fixed, wanted, strict=True)):
         kernel = [length // out for length, out in zip(fixed, wanted, strict=True)]
         return str(tr.op("AveragePool", x, name=call.name, kernel_shape=kernel, strides=kernel))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from .translation import Call, Translation, Translator
 
 
@@ -42,14 +44,14 @@ def _position(op_type: str) -> Translator:
         axis = call.integer("axis", 0) % len(tr.known_shape(call))
         keepdims = int(call.flag("keepdims"))
         index = tr.op(op_type, call.inputs[0], axis=axis, keepdims=keepdims, name=f"{call.name}_index")
-        return str(tr.op("Cast", index, to=1, name=call.name))  # 1: float32
+        return str(tr.op("Cast", index, to=TensorProto.FLOAT, name=call.name))
 
     return translate
 
 
 def _argmax_channel(call: Call, tr: Translation) -> str:
     index = tr.op("ArgMax", call.inputs[0], axis=1, keepdims=0, name=f"{call.name}_index")
-    return str(tr.op("Cast", index, to=1, name=call.name))
+    return str(tr.op("Cast", index, to=TensorProto.FLOAT, name=call.name))
 
 
 def _product(rank: int | None) -> Translator:

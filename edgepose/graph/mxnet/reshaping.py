@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..inference import LARGEST_VALUE
 from .translation import Call, Shape, Translation, Translator
 
 _FIRST, _LAST = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
@@ -179,6 +180,8 @@ def _split_at(call: Call, tr: Translation) -> tuple[str, ...]:
     length = shape[axis]
     if length is None:
         raise call.refuse("its input size is not known")
+    if not 0 <= sections <= length:
+        raise call.refuse(f"a length of {length} cannot be parted into {sections}")
     if sections:
         bounds = [i * (length // sections) for i in range(sections)]
     else:
@@ -268,6 +271,8 @@ def _repeat(call: Call, tr: Translation) -> str:
     length = shape[axis]
     if length is None:
         raise call.refuse("its input size is not known")
+    if not 0 < count * length <= LARGEST_VALUE // 4:
+        raise call.refuse(f"it repeats {length} elements {count} times")
     index = tr.constant(np.repeat(np.arange(length, dtype=np.int64), count), f"{call.name}_index")
     return str(tr.op("Gather", call.inputs[0], index, axis=axis, name=call.name))
 

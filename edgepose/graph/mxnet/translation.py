@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ...checkpoints.mxnet_symbol import SymbolGraph, SymbolNode
 from ...errors import GraphError
 from ..builder import GraphBuilder
-from ..inference import shape_of
+from ..inference import LARGEST_VALUE, shape_of
 
 Array = npt.NDArray[np.generic]
 #: Lengths of a value; None where only the running network knows, which is the batch.
@@ -228,7 +229,11 @@ class Translation:
 
     def scalar(self, value: float) -> str:
         """A float constant without dimensions."""
-        return self.constant(np.float32(value))
+        with np.errstate(over="ignore"):
+            number = np.float32(value)
+        if not np.isfinite(number):
+            raise GraphError(f"The number {value} does not fit into float32.")
+        return self.constant(number)
 
     # ---- inside ----
 
@@ -251,10 +256,20 @@ class Translation:
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, opset_imports=[helper.make_opsetid("", self.opset)]
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            onnx.defs.SchemaError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             reason = " ".join(str(error).split())[:300]
             raise GraphError(f"The MXNet node '{call_name}' does not fit its inputs: {reason}") from error
-        self._types.update(inferred)
+        for name, info in inferred.items():
+            lengths = shape_of(onnx.ValueInfoProto(type=info)) or ()
+            if math.prod(length for length in lengths if isinstance(length, int)) > LARGEST_VALUE // 4:
+                raise GraphError(f"The MXNet node '{call_name}' makes a value larger than 2 GiB: {list(lengths)}.")
+            self._types[name] = info
 
 
 Translator = Callable[[Call, Translation], "str | tuple[str, ...]"]
