@@ -1,7 +1,8 @@
 """Golden frames: real inputs with the outputs that the reference gave, to test an engine where it runs.
 
 Stored as ``golden.npz`` in a bundle.  For frame ``f`` of stage ``s`` there is ``s.f.pixels`` (uint8 [B, H, W, 3] BGR,
-already fitted to the input) and ``s.f.out.<graph output>`` (float32, batch first).
+already fitted to the input), ``s.f.out.<graph output>`` (float32, batch first) and, where the picture was fitted,
+``s.f.to_image`` (float64 [B, 2, 3], the way back to the picture).
 """
 
 from __future__ import annotations
@@ -35,11 +36,15 @@ class GoldenFrame:
         uint8 [B, H, W, 3], BGR, fitted to the network input.
     outputs
         Graph output -> float32 array, batch first.
+    to_image
+        float64 [B, 2, 3]: affine map from pixels of the input to pixels of the picture it was cut from; None if the
+        input is the picture.
     """
 
     stage: int
     pixels: npt.NDArray[np.uint8]
     outputs: Mapping[str, npt.NDArray[np.float32]]
+    to_image: npt.NDArray[np.float64] | None = None
 
 
 def write_golden(path: str | Path, frames: Sequence[GoldenFrame]) -> None:
@@ -47,6 +52,8 @@ def write_golden(path: str | Path, frames: Sequence[GoldenFrame]) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for i, frame in enumerate(frames):
         arrays[f"{frame.stage}.{i}.pixels"] = frame.pixels
+        if frame.to_image is not None:
+            arrays[f"{frame.stage}.{i}.to_image"] = frame.to_image
         arrays.update({f"{frame.stage}.{i}.out.{name}": a for name, a in frame.outputs.items()})
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -75,16 +82,24 @@ def read_golden(path: str | Path) -> list[GoldenFrame]:
         raise BundleError(f"'{path}' holds no golden frames: {error}.", hint="Copy the bundle again.") from error
     pixels: dict[tuple[int, int], npt.NDArray[Any]] = {}
     outputs: dict[tuple[int, int], dict[str, npt.NDArray[Any]]] = {}
+    maps: dict[tuple[int, int], npt.NDArray[Any]] = {}
     for name, array in arrays.items():
         stage, index, kind, output = (*name.split(".", 3), "", "", "", "")[:4]
         is_pixels = kind == "pixels" and array.dtype == np.uint8 and array.ndim == 4 and array.shape[3] == 3
-        if not (stage.isdecimal() and index.isdecimal() and (is_pixels or (kind == "out" and output))):
+        is_map = kind == "to_image" and array.dtype == np.float64 and array.shape[1:] == (2, 3)
+        known = is_pixels or is_map or (kind == "out" and output)
+        if not (stage.isdecimal() and index.isdecimal() and known):
             raise BundleError(f"'{path}': unknown entry '{name}'.")
         key = int(stage), int(index)
         if is_pixels:
             pixels[key] = array
+        elif is_map:
+            maps[key] = array
         else:
             outputs.setdefault(key, {})[output] = array
-    if pixels.keys() != outputs.keys():
+    if pixels.keys() != outputs.keys() or any(
+        key not in pixels or len(m) != len(pixels[key]) for key, m in maps.items()
+    ):
         raise BundleError(f"'{path}': inputs and outputs do not belong together.")
-    return [GoldenFrame(key[0], pixels[key], outputs[key]) for key in sorted(pixels, key=lambda k: (k[1], k[0]))]
+    order = sorted(pixels, key=lambda k: (k[1], k[0]))
+    return [GoldenFrame(key[0], pixels[key], outputs[key], maps.get(key)) for key in order]
