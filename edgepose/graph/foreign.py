@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -17,6 +17,9 @@ from .feeds import real_inputs
 from .inference import LARGEST_VALUE, check_and_infer, known_values, shape_of
 from .passes.opset import OLDEST_READ, newest_opset
 from .soundness import check_sound
+
+#: Nodes.  The largest pose networks have some two thousand.
+_MOST_NODES = 100_000
 
 
 def adopt(model: onnx.ModelProto, spec: PoseSpec, provenance: Mapping[str, Any] | None = None) -> PoseModel:
@@ -69,13 +72,41 @@ def described(graph: onnx.GraphProto) -> str:
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     if not model.functions:
         return model
+    _check_growth(model)
     try:
         inlined: onnx.ModelProto = inliner.inline_local_functions(model)
-    except (RuntimeError, onnx.checker.ValidationError) as error:
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise GraphError(
             f"The functions of the graph cannot be unfolded: {' '.join(str(error).split())[:300]}"
         ) from error
     return inlined
+
+
+def _check_growth(model: onnx.ModelProto) -> None:
+    """Functions that call each other in a circle never end, and a few that call each other twice make millions."""
+    calls = {(f.domain, f.name): [(n.domain, n.op_type) for n in _all_nodes(f.node)] for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    while len(sizes) < len(calls):
+        ready = [
+            name
+            for name, inner in calls.items()
+            if name not in sizes and all(i in sizes or i not in calls for i in inner)
+        ]
+        if not ready:
+            raise GraphError("The functions of the graph call each other in a circle.")
+        sizes.update({name: sum(sizes.get(inner, 1) for inner in calls[name]) for name in ready})
+    total = sum(sizes.get((node.domain, node.op_type), 1) for node in _all_nodes(model.graph.node))
+    if total > _MOST_NODES:
+        raise GraphError(f"The functions of the graph would unfold to {total} nodes.")
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those inside their control flow."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from (inner for part in all_graphs(graph) for inner in part.node)
 
 
 def _check_opset(model: onnx.ModelProto) -> None:

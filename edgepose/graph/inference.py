@@ -29,7 +29,7 @@ def infer_shapes(draft: Draft) -> int:
         inferred = onnx.shape_inference.infer_shapes(
             draft.declared(), check_type=True, strict_mode=True, data_prop=True
         )
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise GraphError(
             f"The shapes of the graph '{draft.graph.name}' do not fit together: {_brief(error)}"
         ) from error
@@ -49,7 +49,7 @@ def check(draft: Draft) -> None:
     """
     try:
         onnx.checker.check_model(draft.declared())
-    except (onnx.checker.ValidationError, RuntimeError) as error:
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise GraphError(f"The graph '{draft.graph.name}' is not valid ONNX: {_brief(error)}") from error
 
 

@@ -116,6 +116,29 @@ def test_functions_of_the_graph_are_unfolded() -> None:
     compare(model, adopted)
 
 
+def functions(*bodies: list[str]) -> onnx.ModelProto:
+    """A model that calls the last of these functions; each body names the functions that it calls in a row."""
+    model = network()
+    for name, body in enumerate(bodies):
+        nodes = [helper.make_node(op, [f"v{i}"], [f"v{i + 1}"], domain="local") for i, op in enumerate(body)]
+        nodes = nodes or [helper.make_node("Relu", ["v0"], ["v1"])]
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+        model.functions.append(helper.make_function("local", f"f{name}", ["v0"], [nodes[-1].output[0]], nodes, imports))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    model.graph.node[-1].CopyFrom(
+        helper.make_node(f"f{len(bodies) - 1}", list(model.graph.node[-1].input), ["out0"], domain="local")
+    )
+    return model
+
+
+def test_functions_that_never_end_are_refused() -> None:
+    assert len(adopt(functions([], ["f0", "f0"]), spec()).graph.graph.node) == 4
+    with pytest.raises(GraphError, match="circle"):
+        adopt(functions(["f1"], ["f0"]), spec())
+    with pytest.raises(GraphError, match=r"unfold to \d{9,} nodes"):
+        adopt(functions([], *([f"f{i}"] * 2 for i in range(32))), spec())
+
+
 def externalised(tensor: TensorProto, location: str) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL

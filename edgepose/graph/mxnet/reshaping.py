@@ -169,7 +169,7 @@ def _split_channels(call: Call, tr: Translation) -> tuple[str, ...]:
     shape = tr.known_shape(call)
     axis, count = call.integer("axis", 1) % len(shape), call.node.integer("num_outputs")
     length = shape[axis]
-    if length is None or count < 1 or length % count:
+    if length is None or not 1 <= count <= length or length % count:
         raise call.refuse(f"a length of {length} cannot be parted into {count}")
     return _squeezed(call, tr, tr.split(call.inputs[0], [length // count] * count, axis, call.name), axis)
 

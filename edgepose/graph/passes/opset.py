@@ -83,7 +83,7 @@ def _raise(draft: Draft, opset: int) -> None:
     weights = draft.constants()
     try:
         converted = version_converter.convert_version(draft.declared(), opset)
-    except (RuntimeError, onnx.checker.ValidationError) as error:
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split()).rpartition("failed:")[2].strip()[:200]
         raise GraphError(
             f"The graph cannot be brought from opset {draft.opset} to {opset}: {reason}.",

@@ -1,0 +1,44 @@
+"""What a conversion costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: A network with as many weights as a SimplePose ResNet-50, built, optimised and checked in a process of its own.
+SCRIPT = """
+import resource
+import numpy as np
+from edgepose.graph.builder import GraphBuilder
+from edgepose.graph.passes import optimise
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+rng = np.random.default_rng(0)
+graph = GraphBuilder("heavy")
+x = graph.input("x", ("batch", 256, 16, 12))
+for i in range(58):
+    weight = graph.constant(rng.standard_normal((256, 256, 3, 3), np.float32) / 48, f"w{i}")
+    ones = graph.constant(np.ones(256, np.float32), f"ones{i}")
+    zeros = graph.constant(np.zeros(256, np.float32), f"zeros{i}")
+    x = graph.op("Conv", x, weight, pads=[1, 1, 1, 1])
+    x = graph.op("Relu", graph.op("BatchNormalization", x, ones, zeros, zeros, ones))
+graph.output(x, "y", ("batch", 256, 16, 12))
+model = graph.build()
+del graph
+result = optimise(model, opset=13, batch=1)
+assert not any(n.op_type == "BatchNormalization" for n in result.graph.node)
+print(model.ByteSize() >> 20, peak())
+"""
+
+
+@pytest.mark.conformance
+def test_a_large_network_is_converted_in_less_than_a_gigabyte() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    megabytes, peak = map(int, done.stdout.split())
+    assert megabytes > 128
+    assert peak < 1024
