@@ -59,6 +59,7 @@ def random_feeds(model: onnx.ModelProto, trial: Trial) -> dict[str, Tensor]:
     """
     rng = np.random.default_rng(trial.seed)
     lengths: dict[str, int] = {}
+    free = 0  # dynamic lengths so far, the batch not counted: the first is the height, the second the width
     feeds = {}
     for value in real_inputs(model.graph):
         shape = shape_of(value)
@@ -71,7 +72,8 @@ def random_feeds(model: onnx.ModelProto, trial: Trial) -> dict[str, Tensor]:
                 continue
             name = dimension or f"{value.name}:{axis}"
             if name not in lengths:
-                lengths[name] = trial.batch if axis == 0 else trial.sizes[len(lengths) % 2]
+                lengths[name] = trial.batch if axis == 0 else trial.sizes[free % 2]
+                free += axis > 0
             concrete.append(lengths[name])
         feeds[value.name] = _random(rng, tuple(concrete), value)
     return feeds

@@ -34,6 +34,7 @@ def pose_head() -> onnx.ModelProto:
     net.op("Clip", graph.constant(F(0)), graph.constant(F(6)))
     left, right = graph.op("Split", net.x, graph.constant(np.array([4, 4], I)), axis=1, outputs=2)
     net.x = graph.op("Concat", left, graph.op("Sigmoid", right), axis=1)
+    net.conv(8, bias=True)
     net.op("LayerNormalization", net.graph.constant(np.ones(16, F)), net.graph.constant(np.zeros(16, F)))
     net.op("Softmax", axis=1)
     net.op("ReduceSum", net.graph.constant(np.array([-1], I)), keepdims=1)

@@ -251,6 +251,8 @@ class Translation:
         types = {name: self._types[name] for name in node.input if name in self._types}
         if len(types) < len({name for name in node.input if name}):
             return
+        if "" in node.input:
+            types[""] = onnx.TypeProto()  # onnx before 1.17 looks omitted inputs up as well
         data = {name: self._small[name] for name in node.input if name in self._small}
         try:
             inferred = onnx.shape_inference.infer_node_outputs(
