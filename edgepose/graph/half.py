@@ -101,6 +101,33 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return draft.finish()
 
 
+def round_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Round the weights that :func:`store_half` would store, and keep them as float32.
+
+    For targets with a float16 storage of their own, and to tell the error of rounding from other errors.
+    """
+    draft = Draft(model)
+    _widen_stored(draft)
+    done: set[str] = set()
+    for node in draft.graph.node:
+        found = _weights_of(draft, node)
+        if found is not None and found[1] not in done:
+            _, name, weights = found
+            draft.put_constant(name, round_to_half(weights, _CHANNEL_AXIS[node.op_type]).astype(np.float32))
+            done.add(name)
+    check_and_infer(draft)
+    return draft.finish()
+
+
+def widen_stored(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn weights that are stored as float16, with a ``Cast`` behind them, into float32 weights."""
+    draft = Draft(model)
+    _widen_stored(draft)
+    remove_dead(draft)
+    check_and_infer(draft)
+    return draft.finish()
+
+
 def compute_half(model: onnx.ModelProto) -> HalfGraph:
     """Compute in float16 wherever that does no harm; inputs and outputs keep their types.
 
@@ -162,7 +189,6 @@ def compute_half(model: onnx.ModelProto) -> HalfGraph:
 
 
 def _widen_stored(draft: Draft) -> None:
-    """Turn weights that are stored as float16 already, with a Cast behind them, into float32 weights."""
     graph = draft.graph
     for i in reversed(range(len(graph.node))):
         node = graph.node[i]
