@@ -134,6 +134,18 @@ def test_optimise_does_all_at_once() -> None:
     assert output_shape(model) == ("batch", 4, 32, 24)
 
 
+def test_a_pixel_shuffle_that_is_written_out_does_not_fix_the_size() -> None:
+    net = Network(4, size=32, channels=3, batch="batch")
+    net.conv(16, stride=2)
+    net.op("Reshape", net.graph.constant(np.array([0, 4, 2, 2, 16, 16])))
+    net.op("Transpose", perm=[0, 1, 4, 2, 5, 3])
+    net.op("Reshape", net.graph.constant(np.array([0, 4, 32, 32])))
+    model = net.build()
+    value = np.zeros((1, 3, 64, 96), np.float32)
+    for size in ((64, 96), "dynamic"):
+        assert Runner(optimise(model, input_size=size)).run({"data": value})["out0"].shape == (1, 4, 64, 96)
+
+
 def test_onnxsim_is_one_more_step() -> None:
     pytest.importorskip("onnxsim")
     model = backbone("batch")

@@ -24,6 +24,7 @@ from .opset import OLDEST_OPSET, OLDEST_READ, change_opset, newest_opset
 from .preparing import prepare
 from .resizing import rebatch, resize_input
 from .simplify import simplify as run_onnxsim
+from .size import has_batch, has_input_size
 
 __all__ = [
     "OLDEST_OPSET",
@@ -105,13 +106,17 @@ def optimise(
     prepare(draft)
     before = observe(draft, what="original graph")
     _tidy(draft)
-    if input_size is not None or batch is not None:
+    size = None if input_size == "dynamic" else input_size
+    count = None if batch == "dynamic" else batch
+    other_size = input_size is not None and not has_input_size(draft.graph, size)
+    other_batch = batch is not None and not has_batch(draft.graph, count)
+    if other_size or other_batch:
         # After simplifying: a pixel shuffle that is written out names its sizes, as one node it does not.
         agree(before, draft)
-        if input_size is not None:
-            resize_input(draft, None if input_size == "dynamic" else input_size)
-        if batch is not None:
-            rebatch(draft, None if batch == "dynamic" else batch)
+        if other_size:
+            resize_input(draft, size)
+        if other_batch:
+            rebatch(draft, count)
         before = observe(draft, what="resized graph")
         _tidy(draft)
     if simplify:

@@ -33,12 +33,12 @@ class Lowering:
         The graph.
     target
         The opset to reach.
-    ranks
-        Rank of the values whose rank is known.
     shapes
         Shape of the values whose rank is known.
     nodes
         The nodes of the new graph so far.
+    count
+        How many of them were added in place of others.
     """
 
     draft: Draft

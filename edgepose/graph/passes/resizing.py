@@ -10,7 +10,7 @@ from ..draft import Draft
 from ..feeds import Trial, random_feeds, real_inputs
 from ..inference import shape_of
 from ..running import Runner
-from .size import BATCH, HEIGHT, WIDTH, change_batch, change_input_size, picture_input
+from .size import change_batch, change_input_size, has_batch, has_input_size, picture_input
 
 _SEED = 7
 
@@ -23,24 +23,26 @@ def rebatch(draft: Draft, batch: int | None) -> int:
     GraphError
         If the graph does not take the batch, or its samples influence each other.
     """
-    sizes = {(shape_of(value) or (None,))[0] for value in real_inputs(draft.graph)}
-    if sizes == {BATCH if batch is None else batch}:
+    if has_batch(draft.graph, batch):
         return 0
+    sizes = {(shape_of(value) or (None,))[0] for value in real_inputs(draft.graph)}
     fixed = [size for size in sizes if isinstance(size, int)]
     if len(fixed) > 1:
         raise GraphError(f"The inputs have different batch sizes: {', '.join(map(str, sorted(fixed)))}.")
     old, new = fixed[0] if fixed else 1, batch or 2
+    # Two different pictures, in turn: enough to see samples that are mixed up.
     samples = [
         {name: array[:1] for name, array in random_feeds(draft.model, Trial(_SEED + i, old, (64, 96))).items()}
-        for i in range(new)
+        for i in range(min(2, new))
     ]
+    order = [i % 2 for i in range(new)]
     runner = Runner(draft, "original graph")
     alone = [runner.run({name: np.repeat(array, old, axis=0) for name, array in sample.items()}) for sample in samples]
     change_batch(draft, batch)
     runner = Runner(draft, "graph with another batch")
-    together = runner.run({name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]})
+    together = runner.run({name: np.concatenate([samples[i][name] for i in order]) for name in samples[0]})
     for name, value in together.items():
-        single = [result[name] for result in alone]
+        single = [alone[i][name] for i in order]
         if not value.ndim or not single[0].ndim or len(value) * old != len(single[0]) * new:
             raise GraphError(f"The output '{name}' of shape {list(value.shape)} does not grow with the batch.")
         difference(name, [(s[: len(s) // old], v) for s, v in zip(single, np.split(value, new), strict=True)])
@@ -57,13 +59,12 @@ def resize_input(draft: Draft, size: tuple[int, int] | None) -> int:
     GraphError
         If the graph works for its own size only.
     """
+    if has_input_size(draft.graph, size):
+        return 0
     value, axes = picture_input(draft.graph)
-    shape = shape_of(value)
-    assert shape is not None
+    shape = shape_of(value) or ()
     old = tuple(shape[axis] for axis in axes)
     was_fixed = all(isinstance(length, int) for length in old)
-    if old == (size or (HEIGHT, WIDTH)):
-        return 0
     before = observe(draft, feeds=[random_feeds(draft.model, Trial(_SEED, 1, size or (64, 96)))], what="original graph")
     change_input_size(draft, size)
     if size is None or not was_fixed:

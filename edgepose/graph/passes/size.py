@@ -15,6 +15,24 @@ from .wiring import attributes_of
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 
 
+def has_batch(graph: onnx.GraphProto, batch: int | None) -> bool:
+    """Whether every input has this batch size already; None for a dynamic one."""
+    return {_batch_of(value) for value in real_inputs(graph)} == {BATCH if batch is None else batch}
+
+
+def has_input_size(graph: onnx.GraphProto, size: tuple[int, int] | None) -> bool:
+    """Whether the picture input has this height and width already; None for dynamic ones.
+
+    Raises
+    ------
+    GraphError
+        If there is no such input, or more than one.
+    """
+    value, axes = picture_input(graph)
+    shape = shape_of(value) or ()
+    return tuple(shape[axis] for axis in axes) == ((HEIGHT, WIDTH) if size is None else size)
+
+
 def change_batch(draft: Draft, batch: int | None) -> int:
     """Give every input, and what follows from it, this batch size.
 
@@ -37,12 +55,11 @@ def change_batch(draft: Draft, batch: int | None) -> int:
     """
     if batch is not None and batch < 1:
         raise GraphError(f"A batch of {batch} is not possible.", hint="Give --batch a positive number, or 'dynamic'.")
-    inputs = real_inputs(draft.graph)
-    infer_shapes(draft)
-    old = {_batch_of(value) for value in inputs}
-    if old == {batch if batch is not None else BATCH}:
+    if has_batch(draft.graph, batch):
         return 0
-    fixed = [size for size in old if isinstance(size, int)]
+    infer_shapes(draft)
+    inputs = real_inputs(draft.graph)
+    fixed = [size for size in map(_batch_of, inputs) if isinstance(size, int)]
     if fixed:
         _free_reshapes(draft, fixed[0])
     for value in inputs:
@@ -71,15 +88,13 @@ def change_input_size(draft: Draft, size: tuple[int, int] | None) -> int:
     GraphError
         If there is no such input, or the graph works for its own size only.
     """
-    value, axes = picture_input(draft.graph)
-    wanted: tuple[int | str, int | str] = (HEIGHT, WIDTH) if size is None else size
     if size is not None and min(size) < 1:
         raise GraphError(f"An input of {size[0]} x {size[1]} pixels is not possible.")
-    shape = shape_of(value)
-    assert shape is not None
-    if tuple(shape[axis] for axis in axes) == wanted:
+    if has_input_size(draft.graph, size):
         return 0
-    for axis, length in zip(axes, wanted, strict=True):
+    value, axes = picture_input(draft.graph)
+    lengths: tuple[int | str, int | str] = (HEIGHT, WIDTH) if size is None else size
+    for axis, length in zip(axes, lengths, strict=True):
         _set_dimension(value, axis, length)
     _infer_anew(draft, "an input of dynamic size" if size is None else f"an input of {size[0]} x {size[1]} pixels")
     return 1
