@@ -1,13 +1,14 @@
 """Running a model and its reference on the same pictures, and comparing their answers.
 
 Golden frames are used where they fit both models; they need no reference, because the bundle holds the reference's
-outputs.  Pictures go through the whole chain of each model.  Top-down networks look at the same boxes, those given or
-the reference's own detector's, so that their people belong together by number; a detector is compared by itself.
+outputs.  Pictures go through the whole chain of each model.  Top-down networks look at the same boxes, so that their
+people belong together by number; a detector is compared by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..artifact import Artifact, StageSource, resolve
+from ..artifact import EMBEDDED_DETECTOR, Artifact, StageSource, resolve
 from ..bundle import BundleStage
 from ..decoding import build_decoder
 from ..devices import AUTO
@@ -57,6 +58,50 @@ class Picture:
     name: str
     image: npt.NDArray[np.uint8]
     boxes: Boxes | None = None
+
+
+class Both:
+    """A model and its reference, loaded.
+
+    Attributes
+    ----------
+    model, reference
+        With their own stages only.
+    """
+
+    def __init__(self, model: Estimator, reference: Estimator, closing: ExitStack) -> None:
+        self.model, self.reference = model, reference
+        self._closing = closing
+        self._finder: Estimator | None = None
+
+    def boxes(self, picture: Picture) -> Boxes:
+        """Boxes [N, 4] of the people in a picture: those given, or those that a detector finds.
+
+        The detector is the reference's, else the model's, else the embedded one, which top-down models have by default.
+        """
+        if picture.boxes is not None:
+            return picture.boxes
+        if self._finder is None:
+            own = [e for e in (self.reference, self.model) if not e.stages[0].spec.is_top_down]
+            self._finder = own[0] if own else self._closing.enter_context(load(EMBEDDED_DETECTOR, device="cpu"))
+        return self._finder.boxes(picture.image)[0]
+
+
+@contextmanager
+def opened(model: Artifact, reference: Artifact, device: str, runtime: str | None) -> Iterator[Both]:
+    """Load both; the reference on the CPU, or on the model's device if it does not run on the CPU.
+
+    Raises
+    ------
+    InputError
+        If they find different keypoints.
+    """
+    on_cpu = all("cpu" in _devices_of(s.target) for s in reference.stages)
+    with ExitStack() as closing:
+        ours = closing.enter_context(load(model, device=device, runtime=runtime, detector=None))
+        true = closing.enter_context(load(reference, device="cpu" if on_cpu else device, detector=None))
+        same_keypoints(true.stages[-1].spec, ours.stages[-1].spec)
+        yield Both(ours, true, closing)
 
 
 def verify(
@@ -102,20 +147,16 @@ def verify(
             raise InputError(
                 f"'{artifact.name}' has no golden frames to compare with.", hint="Give a reference with --against."
             )
-        with load(artifact, device=device, runtime=runtime) as estimator:
+        with load(artifact, device=device, runtime=runtime, detector=None) as estimator:
             return Parity([_with_record(estimator, f, i) for i, f in enumerate(frames)])
     reference_artifact = resolve(against, against_spec)
     pictures, unreadable = read_pictures(images, boxes)
-    with (
-        load(artifact, device=device, runtime=runtime) as estimator,
-        load_reference(reference_artifact, device) as reference,
-    ):
-        same_keypoints(reference.stages[-1].spec, estimator.stages[-1].spec)
-        comparisons = _golden_comparisons(estimator, reference, artifact, reference_artifact)
+    with opened(artifact, reference_artifact, device, runtime) as both:
+        comparisons = _golden_comparisons(both, artifact, reference_artifact)
         if not comparisons and not pictures and not unreadable:
             pictures = [sample()]
         for picture in pictures:
-            comparisons += compare_on_picture(estimator, reference, picture)
+            comparisons += compare_on_picture(both, picture)
     return Parity(comparisons, unreadable)
 
 
@@ -146,7 +187,7 @@ def measure_conversion(model: PoseModel, folder: Path, stages: Sequence[BundleSt
     stage = stages[-1]
     source = StageSource(folder / stage.engine, stage.target, stage.precision, stage.spec)
     try:
-        estimator = load(Artifact(stage.engine, [source]))
+        estimator = load(Artifact(stage.engine, [source]), detector=None)
     except (DeviceError, PluginError, DependencyError) as error:
         return {"status": "not executed", "reason": error.message}
     with estimator:
@@ -181,13 +222,6 @@ def golden_frames(artifact: Artifact) -> list[GoldenFrame]:
     return [f for f in read_golden(folder / GOLDEN) if f.stage < len(artifact.stages)]
 
 
-def load_reference(artifact: Artifact, device: str) -> Estimator:
-    """Load a reference on the CPU, or on ``device`` if it does not run on the CPU."""
-    if all("cpu" in _devices_of(s.target) for s in artifact.stages):
-        return load(artifact, device="cpu")
-    return load(artifact, device=device)
-
-
 def read_pictures(images: Sequence[str | Path], boxes: str | Path | None) -> tuple[list[Picture], dict[str, str]]:
     """Pictures of all sources, and why some could not be read.
 
@@ -215,61 +249,34 @@ def sample() -> Picture:
     return Picture("sample picture", image, boxes)
 
 
-def boxes_for(picture: Picture, estimators: Iterable[Estimator]) -> Boxes:
-    """Boxes of the people in a picture: those given, or what the first model that finds people by itself finds.
-
-    Raises
-    ------
-    InputError
-        If there are none and no model finds people by itself.
-    """
-    if picture.boxes is not None:
-        return picture.boxes
-    for estimator in estimators:
-        if not estimator.stages[0].spec.is_top_down:
-            return estimator.boxes(picture.image)[0]
-    raise InputError(
-        f"Both models look at one person at a time, and there are no person boxes for '{picture.name}'.",
-        hint="Give them with --boxes FILE; 'edgepose run --json FILE' writes such a file.",
-    )
-
-
-def compare_on_picture(model: Estimator, reference: Estimator, picture: Picture) -> list[Comparison]:
-    """Compare two models on a picture, stage by stage where both have the same number of stages."""
+def compare_on_picture(both: Both, picture: Picture) -> list[Comparison]:
+    """Compare two models on a picture, stage by stage where both have two."""
+    true, ours = both.reference.stages, both.model.stages
     comparisons = []
-    if len(model.stages) == len(reference.stages) == 2:
-        first, second = reference.stages[0], model.stages[0]
-        seen = [look(s, picture.image, None) for s in (first, second)]
-        comparisons.append(compare(seen[0], seen[1], picture.name, "detector"))
-    last = reference.stages[-1], model.stages[-1]
+    if len(true) == len(ours) == 2:
+        answers = [look(stages[0], picture.image, None) for stages in (true, ours)]
+        comparisons.append(compare(answers[0], answers[1], picture.name, "detector"))
     boxes: Boxes | None = None
-    if any(s.spec.is_top_down for s in last):
-        boxes = boxes_for(picture, (reference, model))
+    if any(stages[-1].spec.is_top_down for stages in (true, ours)):
+        boxes = both.boxes(picture)
         if not len(boxes):
             return [*comparisons, Comparison(picture.name, "pose")]
-    true, found = (look(s, picture.image, boxes) for s in last)
-    return [*comparisons, compare(true, found, picture.name)]
+    answers = [look(stages[-1], picture.image, boxes) for stages in (true, ours)]
+    return [*comparisons, compare(answers[0], answers[1], picture.name)]
 
 
-def _golden_comparisons(
-    model: Estimator, reference: Estimator, model_artifact: Artifact, reference_artifact: Artifact
-) -> list[Comparison]:
+def _golden_comparisons(both: Both, model: Artifact, reference: Artifact) -> list[Comparison]:
     """Both models on the golden frames of either bundle; only stages that see a picture in the same way."""
-    if len(model.stages) != len(reference.stages):
+    true, ours = both.reference.stages, both.model.stages
+    if len(true) != len(ours):
         return []
-    frames = golden_frames(model_artifact) or golden_frames(reference_artifact)
     comparisons = []
-    for i, frame in enumerate(frames):
-        true, found = reference.stages[frame.stage], model.stages[frame.stage]
-        if _fits(true, frame) and _fits(found, frame) and true.spec.input.fit == found.spec.input.fit:
-            comparisons.append(
-                compare(
-                    look_at_golden(true, frame),
-                    look_at_golden(found, frame),
-                    f"golden frame {i}",
-                    _ROLES[len(model.stages)][frame.stage],
-                )
-            )
+    for i, frame in enumerate(golden_frames(model) or golden_frames(reference)):
+        pair = true[frame.stage], ours[frame.stage]
+        if all(_fits(stage, frame) for stage in pair) and pair[0].spec.input.fit == pair[1].spec.input.fit:
+            answers = [look_at_golden(stage, frame) for stage in pair]
+            role = _ROLES[len(ours)][frame.stage]
+            comparisons.append(compare(answers[0], answers[1], f"golden frame {i}", role))
     return comparisons
 
 
