@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,15 @@ def import_checkpoint(
         input_size=options.input_size if checkpoint.graph is not None else None,
         simplify=options.simplify,
     )
-    return PoseModel(graph, model.spec, model.provenance)
+    spec = _resized(model.spec, options.input_size) if checkpoint.graph is not None else model.spec
+    return PoseModel(graph, spec, model.provenance)
+
+
+def _resized(spec: PoseSpec, size: tuple[int, int] | None) -> PoseSpec:
+    """The contract of the same graph for another input size (height, width)."""
+    if size is None:
+        return spec
+    return spec.replace(input=dataclasses.replace(spec.input, height=size[0], width=size[1]))
 
 
 def _build(checkpoint: Checkpoint, options: ImportOptions, report: Report) -> PoseModel:
@@ -119,6 +128,7 @@ def _build(checkpoint: Checkpoint, options: ImportOptions, report: Report) -> Po
     graph, ranges = import_mxnet(
         checkpoint.graph, checkpoint.arrays, input_size=size, batch=batch, opset=options.opset or DEFAULT_OPSET
     )
+    spec = _resized(spec, options.input_size)
     return adopt(graph, spec.replace(calibration={**ranges, **spec.calibration}), provenance)
 
 

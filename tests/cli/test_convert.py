@@ -158,6 +158,22 @@ def test_a_foreign_graph_gets_its_spec(edgepose: Call, tmp_path: Path) -> None:
     assert package.load(tmp_path / "fixed.onnx").stages[-1].batch == 2
 
 
+def test_another_input_size(edgepose: Call, reference: Path, tmp_path: Path, ultralight_spec: Path) -> None:
+    folder = reference / "data/weights/ultralight_simplepose"
+    for source in ("Ultralight-Nano-SimplePose.params", "deploy.onnx"):
+        target = tmp_path / f"{source}.onnx"
+        done = edgepose(
+            *("convert", folder / source, "--to", "onnx", "--spec", ultralight_spec),
+            *("--input-size", "128x96", "-o", target),
+        )
+        assert done.code == 0, done.err
+        model = PoseModel.from_onnx(target)
+        assert (model.spec.input.height, model.spec.input.width) == (128, 96)
+        shape = model.graph.graph.input[0].type.tensor_type.shape.dim
+        assert [d.dim_value for d in shape][2:] == [128, 96]
+        assert edgepose("run", PARK, "--model", target).code == 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
