@@ -86,7 +86,9 @@ def read_golden(path: str | Path) -> list[GoldenFrame]:
     for name, array in arrays.items():
         stage, index, kind, output = (*name.split(".", 3), "", "", "", "")[:4]
         is_pixels = kind == "pixels" and array.dtype == np.uint8 and array.ndim == 4 and array.shape[3] == 3
-        is_map = kind == "to_image" and array.dtype == np.float64 and array.shape[1:] == (2, 3)
+        is_map = kind == "to_image" and array.shape[1:] == (2, 3) and array.dtype == np.float64
+        if is_map and not np.isfinite(array).all():
+            raise BundleError(f"'{path}': '{name}' is not finite.")
         known = is_pixels or is_map or (kind == "out" and output)
         if not (stage.isdecimal() and index.isdecimal() and known):
             raise BundleError(f"'{path}': unknown entry '{name}'.")

@@ -155,7 +155,9 @@ class Parity:
         broken = {role for c in self.comparisons for role, e in c.tensors.items() if not math.isfinite(e.largest)}
         if broken:
             found.append(f"the outputs {', '.join(sorted(broken))} are not finite")
-        if max_shift is not None and self.max > max_shift:
+        if not math.isfinite(self.max):
+            found.append("a joint lies nowhere: its position is not finite")
+        elif max_shift is not None and self.max > max_shift:
             found.append(f"a joint moved by {self.max:.3g} px; at most {max_shift:g} px are allowed")
         if not len(self.shifts) and not found:
             found.append("no joint could be compared: the reference found nobody, or is sure of no joint")
@@ -289,6 +291,7 @@ def _compare_people(
     rows, columns = [r for r, _ in pairs], [c for _, c in pairs]
     ours, theirs, sure = true.joints[rows], found.joints[columns], settled[rows]
     apart = np.linalg.norm(theirs[..., :2].astype(np.float64) - ours[..., :2], axis=2)
+    apart[np.isnan(apart)] = np.inf
     strong = ours[..., 2] >= limit
     both = (ours[..., 2] > 0) & (theirs[..., 2] > 0)
     counted = strong & sure & both

@@ -147,6 +147,11 @@ def test_values_that_are_not_finite_fail() -> None:
     parity = Parity([compare(crop_answer(sound), crop_answer(broken), "p")])
     assert [f for f in parity.failures() if "not finite" in f]
     json.dumps(parity.to_dict(), allow_nan=False)
+    nowhere = crop_answer(sound)
+    nowhere.to_image[:] = np.nan
+    parity = Parity([compare(crop_answer(sound), nowhere, "p")])
+    assert [f for f in parity.failures() if "lies nowhere" in f]
+    json.dumps(parity.to_dict(), allow_nan=False)
 
 
 def test_people_are_matched_whatever_their_order() -> None:
@@ -290,9 +295,10 @@ def test_golden_frames_know_the_way_back_to_the_picture(tmp_path: Path) -> None:
     people = recorded(CROPS, build_decoder(CROPS), frames[0]).people()
     np.testing.assert_allclose(people[0].joints[0, 0, :2], [2 * 8 + 10, 2 * 12 + 20])
     np.testing.assert_allclose(people[1].joints[0, 0, :2], [3 * 8, 3 * 12])
-    write_golden(tmp_path / GOLDEN, [GoldenFrame(0, pixels, outputs, to_image[:1])])
-    with pytest.raises(BundleError):
-        read_golden(tmp_path / GOLDEN)
+    for wrong in (to_image[:1], to_image * np.nan, to_image.astype(np.float32), to_image[:, :1]):
+        write_golden(tmp_path / GOLDEN, [GoldenFrame(0, pixels, outputs, wrong)])
+        with pytest.raises(BundleError):
+            read_golden(tmp_path / GOLDEN)
 
 
 def test_a_conversion_is_measured_where_it_can_run(folder: Path, base: PoseModel) -> None:
