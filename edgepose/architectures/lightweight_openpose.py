@@ -36,7 +36,7 @@ INITIAL_HIDDEN = 512
 STAGES = {"lightweight_openpose": 1, "lightweight_openpose_2": 2, "lightweight_openpose_3": 3}
 
 #: 368 pixels high and at least as wide, as in the authors' validation: their demo's 256 loses a quarter of the AP.
-#: Bilinear on grey levels as in the demo: bicubic after normalising, as they validate, gains nothing (docs/accuracy.md).
+#: Bilinear on grey levels as in the demo: bicubic after normalising, as they validate, gains nothing.
 _CONTRACT = OpenPoseContract(
     variant="lightweight", color="BGR", height=368, min_width=368, anchor="center", interpolation="linear"
 )

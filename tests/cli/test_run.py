@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PARK = EXAMPLES / "park.jpg"
+COMMAND = (sys.executable, "-m", "edgepose", "run", "--model", "fast")
 
 
 @pytest.fixture
@@ -73,7 +74,10 @@ def test_several_sources_and_a_pattern(edgepose: Call, photos: Path) -> None:
 
 
 def test_a_video(edgepose: Call, tmp_path: Path) -> None:
-    done = edgepose("run", EXAMPLES / "park.mp4", "--json", tmp_path / "v.jsonl", "--save", tmp_path / "drawn.mp4")
+    done = edgepose(
+        *("run", EXAMPLES / "park.mp4", "--model", "fast"),
+        *("--json", tmp_path / "v.jsonl", "--save", tmp_path / "drawn.mp4"),
+    )
     assert done.code == 0
     found = lines((tmp_path / "v.jsonl").read_text())
     assert [line["frame"] for line in found] == list(range(40))
@@ -148,7 +152,7 @@ def test_sixteen_bit_grey_alpha_and_orientation(edgepose: Call, tmp_path: Path) 
 
 def test_no_progress_bar_without_a_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "edgepose", "run", EXAMPLES / "park.mp4", "--json", tmp_path / "x.jsonl"],
+        [*COMMAND, EXAMPLES / "park.mp4", "--json", tmp_path / "x.jsonl"],
         capture_output=True,
         text=True,
         check=True,
@@ -167,7 +171,7 @@ def test_a_progress_bar_on_a_terminal(tmp_path: Path) -> None:
         shutil.copy(EXAMPLES / "park.mp4", clips / f"{i}.mp4")
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgepose", "run", clips / "*.mp4", "--json", tmp_path / "x.jsonl"],
+        [*COMMAND, clips / "*.mp4", "--json", tmp_path / "x.jsonl"],
         stdout=subprocess.DEVNULL,
         stderr=child,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
@@ -197,7 +201,7 @@ def test_interrupted_work_leaves_nothing_behind(tmp_path: Path, how: signal.Sign
     out = tmp_path / "out"
     out.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgepose", "run", clips / "*.mp4", "--json", out / "x.jsonl", "--save", out / "drawn"],
+        [*COMMAND, clips / "*.mp4", "--json", out / "x.jsonl", "--save", out / "drawn"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -215,7 +219,7 @@ def test_interrupted_work_leaves_nothing_behind(tmp_path: Path, how: signal.Sign
 
 def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgepose", "run", EXAMPLES / "park.mp4", "--json", "-"],
+        [*COMMAND, EXAMPLES / "park.mp4", "--json", "-"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
