@@ -24,6 +24,6 @@ def one_person_each(nodes: Nodes, points: str, scores: str) -> PoseNodes:
     visible = nodes.op("Greater", scores, nodes.constant(VISIBLE))
     count = nodes.reduce("ReduceSum", nodes.cast(visible, "float32"), [1])
     # Divided before they are summed: the sum of large scores overflows, their mean does not.
-    shares = nodes.op("Div", scores, nodes.op("Max", count, nodes.constant(1)))
+    shares = nodes.op("Div", scores, count)
     people = nodes.reduce("ReduceSum", nodes.choose(visible, shares, nodes.constant(0)), [1, 2], keepdims=False)
     return PoseNodes(nodes.op("Concat", points, scores, axis=2), people)

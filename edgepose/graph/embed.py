@@ -8,12 +8,15 @@ quantisation are for the network, not for what is added here (all of it is named
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import GraphError
 from ..model import PoseModel
+from ..spec import PoseSpec
 from .draft import Draft, opset_of
 from .embed_check import prove_input, prove_poses
-from .embed_decoder import embed_decoder
-from .embed_input import embed_input
+from .embed_decoder import check_decoder, embed_decoder
+from .embed_input import check_input, embed_input
 from .inference import check_and_infer
 from .passes import OLDEST_OPSET
 
@@ -60,6 +63,50 @@ def embed(model: PoseModel, *, pre: bool = False, post: bool = False) -> PoseMod
     if pre:
         model = _with_input(model)
     return _with_decoder(model) if post else model
+
+
+def embeddable(spec: PoseSpec) -> tuple[bool, bool]:
+    """Whether :func:`embed` takes ``pre`` and ``post`` for models of this contract.
+
+    Raises
+    ------
+    SpecError
+        If the spec is wrong.
+    """
+    return _passes(lambda: check_input(spec.input)), _passes(lambda: check_decoder(spec))
+
+
+def default_embedding(target: str) -> tuple[bool, bool]:
+    """What to put into the graph, ``pre`` and ``post``, where the user does not say.
+
+    Measured from uint8 crops of 256 x 192 to keypoints, with hardly a network, on two threads of an AMD EPYC
+    (``benchmarks/embed.py``; OpenVINO computing in float32; least time in numpy, and medians of paired differences):
+
+    ==========================  ============  ============  =====================  =====================
+    milliseconds                crops         all in numpy  pre in the graph       post in the graph
+    ==========================  ============  ============  =====================  =====================
+    ONNX Runtime 1.31 (onnx)    1             0.33          +0.04                  -0.02
+    ONNX Runtime 1.31 (onnx)    8             1.78          +0.23                  +0.05
+    OpenVINO 2026.4 (openvino)  1             0.68          -0.05                  +0.06
+    OpenVINO 2026.4 (openvino)  8             5.04          -0.36                  +0.05
+    ==========================  ============  ============  =====================  =====================
+
+    * ``pre`` is the default for ``openvino``, where it is faster.  For ``onnx`` it is slower.
+    * ``post`` is no default: it is not faster, and a graph without raw outputs has no flip test.
+    * Nothing is the default for a target that was not measured.
+
+    Beside a network all this is little: one crop through a ResNet-18 took 27 ms in OpenVINO, and the four forms could
+    not be told apart.
+    """
+    return target == "openvino", False
+
+
+def _passes(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except GraphError:
+        return False
+    return True
 
 
 def _with_input(model: PoseModel) -> PoseModel:

@@ -21,6 +21,22 @@ PREFIX = "edgepose.input"
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
+def check_input(spec: InputSpec) -> None:
+    """Whether pixels for this input are whole grey levels, as uint8 has them.
+
+    Raises
+    ------
+    GraphError
+        If they are not.
+    """
+    if isinstance(spec.fit, FixedHeight) and spec.fit.resize_after_normalise:
+        raise GraphError(
+            "The input side cannot be put into the graph: this model's pictures are resized without rounding to grey"
+            " levels, and uint8 pixels are whole grey levels.",
+            hint="Leave 'pre' out of --embed, or set 'resize_after_normalise' to false in the spec.",
+        )
+
+
 def embed_input(draft: Draft, spec: InputSpec) -> InputSpec:
     """Let a graph take uint8 pixels, N x H x W x BGR.
 
@@ -36,12 +52,7 @@ def embed_input(draft: Draft, spec: InputSpec) -> InputSpec:
     GraphError
         If the pixels are no whole grey levels, or the graph's input is not what the spec says.
     """
-    if isinstance(spec.fit, FixedHeight) and spec.fit.resize_after_normalise:
-        raise GraphError(
-            "The input side cannot be put into the graph: this model's pictures are resized without rounding to grey"
-            " levels, and uint8 pixels are whole grey levels.",
-            hint="Leave 'pre' out of --embed, or set 'resize_after_normalise' to false in the spec.",
-        )
+    check_input(spec)
     if (spec.layout, spec.color, spec.dtype) == ("NHWC", "BGR", "uint8"):
         return spec
     value, (batch, height, width) = _declared(draft, spec)

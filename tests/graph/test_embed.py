@@ -21,7 +21,7 @@ from edgepose.errors import DecodeError, GraphError, SpecError
 from edgepose.fitting import to_tensor
 from edgepose.graph.builder import GraphBuilder
 from edgepose.graph.draft import opset_of
-from edgepose.graph.embed import embed
+from edgepose.graph.embed import default_embedding, embed, embeddable
 from edgepose.graph.passes import newest_opset, optimise, set_batch, set_opset
 from edgepose.keypoints import KeypointSet
 from edgepose.model import PoseModel
@@ -227,15 +227,36 @@ class TestCoordinates:
         assert models[1].spec.decoder.outputs == {"keypoints": "keypoints", "scores": "scores"}
 
     @settings(max_examples=40, deadline=None)
-    @given(seeds, st.integers(1, 3), st.sampled_from([(64, 96), None]), st.sampled_from([0.1, 0.5]))
-    def test_movenet_multi(self, seed: int, count: int, size: tuple[int, int] | None, threshold: float) -> None:
-        models = pair("movenet-multi", size, "poses=5,17", score_threshold=threshold)
+    @given(
+        seeds,
+        st.integers(1, 3),
+        st.sampled_from([(64, 96), None]),
+        st.sampled_from([0.1, 0.5]),
+        st.sampled_from([1, 5]),
+    )
+    def test_movenet_multi(
+        self, seed: int, count: int, size: tuple[int, int] | None, threshold: float, places: int
+    ) -> None:
+        models = pair("movenet-multi", size, f"poses={places},17", score_threshold=threshold, iou_threshold=0.4321)
         rng = np.random.default_rng(seed)
-        rows = rng.random((count, 5, 17), np.float32)
-        rows[..., -1] = rng.integers(0, 11, (count, 5)) / 10  # ties, and scores at the threshold
+        rows = rng.random((count, places, 17), np.float32)
+        rows[..., -1] = rng.integers(0, 11, (count, places)) / 10  # ties, and scores at the threshold
+        # Corners y1, x1, y2, x2 from few levels: boxes overlap in chains, are the same, have no area or are turned.
+        rows[..., -5:-1] = (rng.integers(0, 4, (count, places, 4)) + np.array([0, 0, 3, 3])) / 7
         rows[rng.random(rows.shape) < 0.01] = np.nan
         rows[rng.random(rows.shape) < 0.01] = np.inf
         check(models, [rows], size or (96, 64))
+
+    def test_equal_people(self) -> None:
+        """Of overlapping boxes with equal scores the first is kept; a dropped one drops no other."""
+        models = pair("movenet-multi", (64, 96), "poses=5,17", iou_threshold=0.4321)
+        rows = np.zeros((2, 5, 17), np.float32)
+        rows[0, :, -5:] = (0, 0, 0.5, 0.5, 0.7)
+        rows[1, :, -5:] = [(0, 0.1 * i, 0.5, 0.1 * i + 0.3, 0.9 - 0.1 * i) for i in range(5)]
+        check(models, [rows], (64, 96))
+        first, second = outputs_of(models[1], fill([rows], (64, 96)))["scores"]
+        assert first.tolist() == [pytest.approx(0.7), 0, 0, 0, 0]
+        assert second.tolist() == [pytest.approx(0.9), 0, pytest.approx(0.7), 0, pytest.approx(0.5)]
 
     def test_places_without_people(self) -> None:
         models = pair("movenet-multi", (64, 96), "poses=5,17")
@@ -272,7 +293,7 @@ def convolution(spec: InputSpec, opset: int = 17) -> PoseModel:
 
 
 INPUTS = [
-    InputSpec("input", 64, 48, Crop(), mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+    InputSpec("input", 64, 48, Crop(), mean=(123.675, 116.28, 103.53), std=(63.1, 57.12, 50.1)),
     InputSpec("input", 64, 48, Crop(), color="BGR", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
     InputSpec("input", 64, 48, Crop(), layout="NHWC", mean=(127.5,) * 3, std=(127.5, 120.0, 1.0)),
     InputSpec("input", 64, 48, Crop(), layout="NHWC", color="BGR", mean=(1.0, 2.0, 3.0)),
@@ -410,9 +431,17 @@ class TestModels:
             set_opset(set_opset(graph, 11), newest_opset()),
             set_batch(graph, 3),
             set_batch(set_batch(graph, 3), None),
-            optimise(graph, opset=13, batch=3, simplify=True),
+            optimise(graph, opset=13, batch=3),
         ):
             assert_same(wanted, people(PoseModel(changed, embedded.spec), pixels))
+
+    def test_onnxsim_keeps_it(self) -> None:
+        pytest.importorskip("onnxsim")
+        model, tensor = sample("heatmap")
+        embedded = embed(model, pre=True, post=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (3, *tensor.shape[2:], 3), dtype=np.uint8)
+        simpler = PoseModel(optimise(embedded.graph, simplify=True), embedded.spec)
+        assert_same(people(model, to_tensor(pixels, model.spec.input)), people(simpler, pixels))
 
     def test_known_sizes_are_constants(self) -> None:
         """Device compilers want no computed shapes."""
@@ -467,6 +496,26 @@ def sample(kind: str, **options: Any) -> tuple[PoseModel, np.ndarray]:
     model = carrier(kind, shapes, size=size, fit=fit, keypoints=FOUR, **options)
     rng = np.random.default_rng(5)
     return model, fill([rng.random((3, *shape), np.float32) for shape in shapes.values()], (64, 48))
+
+
+class TestDefault:
+    @pytest.mark.parametrize("target", ["onnx", "openvino", "tflite", "none"])
+    def test_the_flip_test_stays_possible(self, target: str) -> None:
+        assert default_embedding(target)[1] is False
+
+    def test_only_where_it_is_faster(self) -> None:
+        assert [target for target in ("onnx", "openvino", "tflite") if default_embedding(target)[0]] == ["openvino"]
+
+    def test_what_can_be_embedded(self) -> None:
+        spec = convolution(INPUTS[0]).spec
+        assert embeddable(spec) == (True, True)
+        unrounded = FixedHeight(height=64, resize_after_normalise=True)
+        entry = InputSpec("input", None, None, unrounded)
+        paf = DecoderSpec("openpose", {"heatmaps": "h", "pafs": "p"})
+        assert embeddable(spec.replace(input=entry)) == (False, True)
+        assert embeddable(spec.replace(decoder=paf)) == (True, False)
+        assert embeddable(carrier("heatmap", MAPS, refine="dark").spec) == (True, False)
+        assert embeddable(embed(convolution(INPUTS[0]), post=True).spec) == (True, False)
 
 
 class TestRefusals:
