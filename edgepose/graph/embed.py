@@ -37,7 +37,7 @@ def embed(model: PoseModel, *, pre: bool = False, post: bool = False) -> PoseMod
         each element of the batch, [N, P, K, 3], [N, P] and [N, P, 4] for a network with P places for people.
         Decoders: ``heatmap`` with refine ``quarter`` or ``none``, ``simcc`` without ``dark``, ``regression``,
         ``movenet-single``, ``movenet-multi``.  Outputs in half precision are decoded in single precision.  There is
-        no flip test then, because it averages raw outputs.
+        no flip test then, because it averages raw outputs, and a ``score_threshold`` can be raised but not lowered.
 
     Returns
     -------
