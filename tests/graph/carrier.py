@@ -16,6 +16,10 @@ from edgepose.model import PoseModel
 from edgepose.spec import Crop, DecoderSpec, Fit, InputSpec, PoseSpec
 
 SIZE = (256, 192)
+MAPS = {"heatmaps": (17, 64, 48)}
+VECTORS = {"simcc_x": (17, 384), "simcc_y": (17, 512)}
+#: Of the 17 keypoints, most tests need a few.
+FOUR = KeypointSet(name="four", names=("a", "b", "c", "d"))
 
 
 def carrier(
