@@ -25,7 +25,6 @@ from edgepose.model import PoseModel
 from edgepose.spec import Crop, DecoderSpec, FixedHeight, InputSpec, Letterbox, PoseSpec
 
 ROOT = Path(__file__).parent.parent.parent
-# ---- the input side ----
 
 
 def convolution(spec: InputSpec, opset: int = 17) -> PoseModel:
