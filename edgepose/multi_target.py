@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from .bundle import read_bundle
 from .conversion import write_model_bundle
-from .errors import ConversionError, EdgePoseError, InputError
+from .errors import ConversionError, EdgePoseError, InputError, PluginError
 from .evaluation.parity_run import measure_conversion
 from .evaluation.timing import median_ms
 from .golden import GOLDEN, read_golden
@@ -55,8 +56,13 @@ class Row:
 
 
 def installed_targets() -> list[str]:
-    """Targets whose converter finds what it needs."""
-    return [name for name in converters() if converter(name).probe().available]
+    """Targets whose converter finds what it needs; one that cannot even be loaded (``doctor`` says why) is none."""
+    names = []
+    for name in converters():
+        with contextlib.suppress(PluginError):
+            if converter(name).probe().available:
+                names.append(name)
+    return names
 
 
 def convert_all(

@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 #: Positions that differ by less, in pixels, are the same.
 SAME_PLACE = 1e-3
-#: Random crops' worth of maps that are given to both decoders: their rules differ at borders, where few joints lie.
+#: Crops of random maps that are given to both decoders: their rules differ at borders, where few joints lie.
 PROBES = 8
 
 
@@ -289,7 +289,7 @@ class _Chain:
         return float(shifts.max()) if len(shifts) else None
 
     def _distance(self, decoder: Decoder, outputs: Outputs) -> Distance:
-        """How far two decoders' joints lie apart, in pixels of the input, and in score; infinite if people differ."""
+        """How far two decoders' joints and boxes lie apart, in pixels of the input, and in score; infinite if people differ."""
         true = self._true.decoder.decode(outputs, self._fitted.size)
         mine = decoder.decode(outputs, self._fitted.size)
         if [d.keypoints.shape for d in true] != [d.keypoints.shape for d in mine]:
@@ -298,6 +298,8 @@ class _Chain:
         for a, b in zip(true, mine, strict=True):
             place = max(place, float(np.abs(a.keypoints[..., :2] - b.keypoints[..., :2]).max(initial=0)))
             score = max(score, float(np.abs(a.keypoints[..., 2] - b.keypoints[..., 2]).max(initial=0)))
+            if a.boxes is not None and b.boxes is not None:
+                place = max(place, float(np.abs(a.boxes - b.boxes).max(initial=0)))
         return Distance(place, score)
 
     def _probes(self) -> Iterator[Outputs]:

@@ -122,7 +122,8 @@ class Parity:
     def p99(self) -> float:
         """Distance in pixels that one joint in a hundred exceeds."""
         shifts = self.shifts
-        return float(np.percentile(shifts, 99)) if len(shifts) else 0.0
+        with np.errstate(invalid="ignore"):
+            return float(np.percentile(shifts, 99)) if len(shifts) else 0.0
 
     @property
     def mean(self) -> float:

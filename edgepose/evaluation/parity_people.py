@@ -108,7 +108,7 @@ class Readout:
 
     def pixel(self, index: int) -> float:
         """How many pixels of the picture a pixel of the network input covers, in element ``index`` of the batch."""
-        return float(np.sqrt(abs(np.linalg.det(self.to_image[index, :, :2]))))
+        return float(np.sqrt(_area_scale(self.to_image[index])))
 
 
 def look(stage: Stage, image: npt.NDArray[np.uint8], boxes: Array | None) -> Readout:
@@ -189,7 +189,7 @@ def _in_picture(found: Detections, to_image: Floats, spec: PoseSpec, size: tuple
     mapped = joints.copy()
     mapped[..., :2] = apply(to_image, joints[..., :2])
     mapped[joints[..., 2] == 0] = 0
-    scale = abs(float(np.linalg.det(to_image[:, :2])))
+    scale = _area_scale(to_image)
     if isinstance(spec.input.fit, Crop):
         # The crop shows the person's box and the padding around it.
         areas = np.full(len(joints), scale * size[0] * size[1] / spec.input.fit.padding**2)
@@ -197,6 +197,12 @@ def _in_picture(found: Detections, to_image: Floats, spec: PoseSpec, size: tuple
         extents = _extent(joints) if found.boxes is None else found.boxes
         areas = scale * np.prod(np.maximum(extents[:, 2:] - extents[:, :2], 0), axis=1, dtype=np.float64)
     return People(mapped, found.scores, areas)
+
+
+def _area_scale(to_image: Floats) -> float:
+    """Square pixels of the picture that a square pixel of the input covers."""
+    (a, b), (c, d) = to_image[:, :2]
+    return float(abs(a * d - b * c))
 
 
 def _extent(joints: Array) -> Array:
