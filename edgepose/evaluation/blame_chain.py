@@ -289,7 +289,7 @@ class _Chain:
         return float(shifts.max()) if len(shifts) else None
 
     def _distance(self, decoder: Decoder, outputs: Outputs) -> Distance:
-        """How far two decoders' joints and boxes lie apart, in pixels of the input, and in score; infinite if people differ."""
+        """How far joints and boxes of two decoders lie apart, and their scores; infinite if they find other people."""
         true = self._true.decoder.decode(outputs, self._fitted.size)
         mine = decoder.decode(outputs, self._fitted.size)
         if [d.keypoints.shape for d in true] != [d.keypoints.shape for d in mine]:
