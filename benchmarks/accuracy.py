@@ -39,7 +39,7 @@ def at_size(artifact: Artifact, long_side: int) -> Artifact:
         fit = dataclasses.replace(entry.fit, long_side=long_side)
         return dataclasses.replace(stage, spec=stage.spec.replace(input=dataclasses.replace(entry, fit=fit)))
 
-    return Artifact(f"{artifact.name} at {long_side}", [change(s) for s in artifact.stages], artifact.manifest)
+    return Artifact(f"{artifact.name} at {long_side}", [change(s) for s in artifact.stages])
 
 
 def official(truth: CocoAnnotations) -> list[int]:

@@ -63,13 +63,18 @@ class Artifact:
         How to call it in messages.
     stages
         One network, or a detector and a top-down network.
-    manifest
-        The manifest if it came from a bundle, else None.
+    bundle
+        The bundle that it came from, or None.
     """
 
     name: str
     stages: Sequence[StageSource]
-    manifest: Manifest | None = None
+    bundle: Bundle | None = None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest if it came from a bundle, else None."""
+        return None if self.bundle is None else self.bundle.manifest
 
 
 def embedded_folder(name: str) -> Path:
@@ -101,7 +106,7 @@ def resolve(model: str | Path | Bundle | Artifact | None, spec: str | Path | Pos
         _refuse_spec(spec, "an embedded model")
         name = model or DEFAULT_MODEL
         whole = _from_bundle(read_bundle(embedded_folder(name)))
-        return Artifact(name, whole.stages[: EMBEDDED[name].stages], whole.manifest)
+        return Artifact(name, whole.stages[: EMBEDDED[name].stages], whole.bundle)
     path = Path(model)
     if path.is_dir():
         _refuse_spec(spec, f"the bundle '{path}'")
@@ -142,7 +147,7 @@ def _refuse_spec(spec: object, what: str) -> None:
 def _from_bundle(bundle: Bundle) -> Artifact:
     manifest = bundle.manifest
     stages = [StageSource(bundle.path(s.engine), s.target, s.precision, s.spec) for s in manifest.stages]
-    return Artifact(manifest.name, stages, manifest)
+    return Artifact(manifest.name, stages, bundle)
 
 
 def _from_engine(path: Path, spec: str | Path | PoseSpec | None) -> Artifact:

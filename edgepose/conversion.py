@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from . import __version__
-from .artifact import DEFAULT_MODEL, embedded_folder
 from .bundle import Bundle, BundleStage, finish_bundle, read_bundle, writing_bundle
 from .decoding import build_decoder
 from .devices import Device
 from .errors import ConversionError
 from .estimator import Stage
+from .evaluation.parity_run import REFERENCE_RUNTIME, measure_conversion
 from .fitting import fit
-from .golden import GOLDEN, GoldenFrame, read_golden, write_golden
+from .golden import GOLDEN, GoldenFrame, write_golden
+from .graph.embed import default_embedding, embeddable
+from .graph.embed import embed as embed_graph
 from .importing import ImportOptions, Report, import_checkpoint
 from .model import PoseModel
 from .plugins import converter, runtime
+from .sample import sample_picture
 from .spec import PoseSpec
 
-#: The runtime whose outputs are the reference of every conversion.
-REFERENCE_RUNTIME = "onnxruntime"
+#: What goes into the graph; None for what was measured to be fastest on the target.
+Embed = Collection[Literal["pre", "post"]] | None
 
 
 def convert(
@@ -39,6 +41,7 @@ def convert(
     batch: int | Literal["dynamic"] | None = None,
     input_size: tuple[int, int] | None = None,
     simplify: bool = False,
+    embed: Embed = None,
     target_options: Mapping[str, Any] | None = None,
     report: Report = lambda line: None,
 ) -> Bundle:
@@ -56,6 +59,9 @@ def convert(
         ``fp32``, or another that the target has.
     architecture, spec, opset, batch, input_size, simplify
         How the checkpoint becomes a graph: see :class:`edgepose.importing.ImportOptions`.
+    embed
+        What goes into the graph: ``pre`` for colour, normalisation and layout, ``post`` for the decoder; None for what
+        was measured to be fastest on the target.
     target_options
         Options of the target's converter.
     report
@@ -81,10 +87,26 @@ def convert(
         )
     folder = Path(output) if output is not None else Path(f"{Path(checkpoint).stem}-{to}-{precision}")
     options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
-    model = import_checkpoint(checkpoint, options, report)
+    model = embedded_for(import_checkpoint(checkpoint, options, report), to, embed)
     report(f"writing {folder}")
     write_model_bundle(model, folder, to, precision, target_options or {})
     return read_bundle(folder)
+
+
+def embedded_for(model: PoseModel, to: str, parts: Embed) -> PoseModel:
+    """The model with the input side, the decoder, both or neither in its graph; None for the target's default.
+
+    Raises
+    ------
+    GraphError
+        If a part was asked for that this model cannot have inside.
+    """
+    if parts is not None:
+        return embed_graph(model, pre="pre" in parts, post="post" in parts)
+    pre, post = (
+        wanted and possible for wanted, possible in zip(default_embedding(to), embeddable(model.spec), strict=True)
+    )
+    return embed_graph(model, pre=pre, post=post)
 
 
 def write_model_bundle(
@@ -94,14 +116,15 @@ def write_model_bundle(
     with writing_bundle(folder) as inside:
         result = converter(to).convert(model, inside, precision, target_options)
         write_golden(inside / GOLDEN, [golden_frame(model, inside)])
+        stages = [BundleStage("pose", to, precision, result.engine, model.spec)]
         finish_bundle(
             inside,
             str(model.provenance.get("architecture") or model.graph.graph.name or folder.name),
-            [BundleStage("pose", to, precision, result.engine, model.spec)],
+            stages,
             source=model.provenance,
             license={"name": "not stated by the checkpoint"},
             tools={"edgepose": __version__, **result.tools},
-            measured={},
+            measured={"parity": measure_conversion(model, inside, stages)},
         )
 
 
@@ -115,7 +138,7 @@ def golden_frame(model: PoseModel, folder: Path) -> GoldenFrame:
     folder
         Where a temporary copy of the graph may lie.
     """
-    picture, boxes = _golden_picture()
+    picture, boxes = sample_picture()
     fitted = fit(picture, model.spec.input, boxes if model.spec.is_top_down else None)
     pixels = np.clip(np.rint(fitted.pixels), 0, 255).astype(np.uint8)
     graph = folder / ".reference.onnx"
@@ -127,16 +150,4 @@ def golden_frame(model: PoseModel, folder: Path) -> GoldenFrame:
         session.close()
     finally:
         graph.unlink()
-    return GoldenFrame(0, pixels, outputs)
-
-
-def _golden_picture() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """The picture that the embedded model was tested with, and the boxes of the people that it found there."""
-    folder = embedded_folder(DEFAULT_MODEL)
-    frame = read_golden(folder / GOLDEN)[0]
-    spec: PoseSpec = read_bundle(folder).manifest.stages[0].spec
-    outputs = {role: frame.outputs[name] for role, name in spec.decoder.outputs.items()}
-    size = int(frame.pixels.shape[1]), int(frame.pixels.shape[2])
-    found = build_decoder(spec).decode(outputs, size)[0]
-    boxes = np.zeros((0, 4), np.float32) if found.boxes is None else found.boxes[:2]
-    return frame.pixels[0], boxes
+    return GoldenFrame(0, pixels, outputs, fitted.to_image)

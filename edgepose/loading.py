@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import DeviceError, InputError, SpecError
 from .estimator import Estimator, Stage
 from .plugins import Runtime, Session, runtimes
 from .plugins import runtime as load_runtime
+from .selftest import self_test as run_self_test
 from .spec import PoseSpec
 
 
@@ -27,6 +28,7 @@ def load(
     spec: str | Path | PoseSpec | None = None,
     flip: bool = False,
     min_score: float | None = None,
+    self_test: bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Estimator:
     """Load a model on a device.
@@ -51,6 +53,9 @@ def load(
     min_score
         People of a lower score are left out, or boxes of a lower score if there is a detector; None for what the
         model's spec says.
+    self_test
+        Run the bundle's golden frames first and refuse to serve if the outputs are not those of the reference; None
+        does so on every device but the CPU.
     options
         Options of the runtime, ``threads`` for instance.
 
@@ -80,11 +85,19 @@ def load(
             session = engine_api.open(source.engine, where, options or {})
             stages.append(Stage(source.spec, session, build_decoder(source.spec)))
             _check_interface(source, session)
+        if self_test or (self_test is None and placed[-1][1].name != "cpu" and artifact.bundle is not None):
+            _test(artifact, stages[-len(artifact.stages) :])
         return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=min_score)
     except BaseException:
         for stage in stages:
             stage.session.close()
         raise
+
+
+def _test(artifact: Artifact, stages: Sequence[Stage]) -> None:
+    if artifact.bundle is None:
+        raise InputError(f"'{artifact.name}' has no golden frames to be tested with.", hint="Load its bundle.")
+    run_self_test(stages, artifact.bundle)
 
 
 def _with_threshold(source: StageSource, min_score: float) -> StageSource:

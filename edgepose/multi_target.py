@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import read_bundle
-from .conversion import write_model_bundle
+from .conversion import Embed, embedded_for, write_model_bundle
 from .errors import ConversionError, EdgePoseError, InputError, PluginError
 from .evaluation.parity_run import measure_conversion
 from .evaluation.timing import median_ms
@@ -72,6 +72,7 @@ def convert_all(
     *,
     output: str | Path | None = None,
     options: ImportOptions | None = None,
+    embed: Embed = None,
     target_options: Mapping[str, Mapping[str, Any]] | None = None,
     report: Report = lambda line: None,
 ) -> list[Row]:
@@ -92,6 +93,8 @@ def convert_all(
         default the current folder.
     options
         How the checkpoint becomes a graph.
+    embed
+        As for :func:`edgepose.convert`.
     target_options
         Target -> options of its converter.
     report
@@ -125,8 +128,9 @@ def convert_all(
             folder = parent / f"{Path(checkpoint).stem}-{name}-{precision}"
             report(f"writing {folder}")
             try:
-                _convert(model, folder, name, precision, (target_options or {}).get(name, {}))
-                rows.append(_row(model, folder, name, precision))
+                inside = embedded_for(model, name, embed)
+                _convert(inside, folder, name, precision, (target_options or {}).get(name, {}))
+                rows.append(_row(inside, folder, name, precision))
             except EdgePoseError as error:
                 rows.append(Row(name, precision, note=str(error).replace("\n", " ")))
     return rows

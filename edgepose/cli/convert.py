@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import click
 
@@ -29,29 +30,64 @@ def _batch(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     return int(value)
 
 
+def _embed(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Literal["pre", "post"], ...] | None:
+    """``pre``, ``post``, ``pre,post`` or ``none``."""
+    known: dict[str, tuple[Literal["pre", "post"], ...]] = {
+        "none": (),
+        "pre": ("pre",),
+        "post": ("post",),
+        "pre,post": ("pre", "post"),
+    }
+    if value is None:
+        return None
+    if value not in known:
+        raise click.BadParameter(f"'{value}' is none of {', '.join(known)}.")
+    return known[value]
+
+
 @click.command()
 @click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--to", required=True, metavar="TARGET", help="Target; 'edgepose doctor' lists the installed ones.")
+@click.option(
+    "--to",
+    "targets",
+    required=True,
+    multiple=True,
+    metavar="TARGET",
+    help="Target, several times for several, or 'all-installed'; 'edgepose doctor' lists them.",
+)
 @click.option("--architecture", metavar="A", help="Network, if it cannot be told; 'edgepose models' lists them.")
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]))
 @click.option("--spec", metavar="FILE.json", help="Contract of a graph that edgepose did not build.")
 @click.option("--input-size", callback=_size, metavar="HxW", help="Input height and width in pixels.")
 @click.option("--batch", callback=_batch, metavar="N|dynamic", help="Batch size; by default dynamic.")
 @click.option("--opset", type=click.IntRange(min=11), metavar="N", help="ONNX operator set.")
+@click.option(
+    "--embed",
+    callback=_embed,
+    metavar="pre,post",
+    help="Put colour, normalisation and layout (pre) and the decoder (post) into the graph, or 'none';"
+    " by default what is fastest on the target.",
+)
 @click.option("--simplify", is_flag=True, help="Run onnxsim as well.")
-@click.option("-o", "--output", metavar="BUNDLE", help="Folder of the bundle; or FILE.onnx for the bare graph.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="BUNDLE",
+    help="Folder of the bundle (of the bundles, for several targets); or FILE.onnx for the bare graph.",
+)
 def command(
     checkpoint: str,
-    to: str,
+    targets: tuple[str, ...],
     architecture: str | None,
     precision: str,
     spec: str | None,
     input_size: tuple[int, int] | None,
     batch: int | Literal["dynamic"] | None,
     opset: int | None,
+    embed: tuple[Literal["pre", "post"], ...] | None,
     simplify: bool,
     output: str | None,
-) -> None:
+) -> int:
     """Convert CHECKPOINT to a target's bundle.
 
     CHECKPOINT is a GluonCV or MXNet .params, an MXNet -symbol.json with its .params beside it, a MindSpore .ckpt, a
@@ -61,28 +97,52 @@ def command(
     def report(line: str) -> None:
         click.echo(f"edgepose: {line}", err=True)
 
+    from ..importing import ImportOptions
+
+    options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
+    if len(targets) > 1 or "all-installed" in targets:
+        from ..multi_target import convert_all, table
+
+        rows = convert_all(
+            checkpoint, targets, (precision,), output=output, options=options, embed=embed, report=report
+        )
+        click.echo(table(rows))
+        return 1 if any(row.folder is None for row in rows) else 0
+    (to,) = targets
     if output is not None and output.lower().endswith(".onnx"):
-        from ..importing import ImportOptions, import_checkpoint
+        from ..conversion import embedded_for
+        from ..importing import import_checkpoint
 
         if to != "onnx" or precision != "fp32":
             raise click.UsageError("A bare .onnx file is written with --to onnx --precision fp32; give a folder to -o.")
-        options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
-        path = import_checkpoint(checkpoint, options, report).save(output)
-    else:
-        from ..conversion import convert
+        path = embedded_for(import_checkpoint(checkpoint, options, report), to, embed).save(output)
+        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        return 0
+    from ..conversion import convert
 
-        path = convert(
-            checkpoint,
-            to,
-            output=output,
-            precision=precision,
-            architecture=architecture,
-            spec=spec,
-            opset=opset,
-            batch=batch,
-            input_size=input_size,
-            simplify=simplify,
-            report=report,
-        ).folder
-    size = sum(p.stat().st_size for p in ([path] if path.is_file() else path.iterdir()))
-    click.echo(f"{path}: {size / 1e6:.1f} MB")
+    bundle = convert(
+        checkpoint,
+        to,
+        output=output,
+        precision=precision,
+        architecture=architecture,
+        spec=spec,
+        opset=opset,
+        batch=batch,
+        input_size=input_size,
+        simplify=simplify,
+        embed=embed,
+        report=report,
+    )
+    size = sum(p.stat().st_size for p in bundle.folder.rglob("*") if p.is_file())
+    click.echo(f"{bundle.folder}: {size / 1e6:.1f} MB; {_parity(bundle.manifest.measured.get('parity', {}))}")
+    return 0
+
+
+def _parity(measured: Mapping[str, Any]) -> str:
+    """What the conversion measured of itself, in words."""
+    if measured.get("status") != "executed":
+        return f"not executed: {measured.get('reason', 'nothing was measured')}"
+    pixels = measured["pixels"]
+    moved = "nothing to compare" if pixels["p99"] is None else f"poses moved by {pixels['p99']:.3f} px (p99)"
+    return f"{moved} against the FP32 graph, on {measured['runtime']}"

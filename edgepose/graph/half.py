@@ -9,6 +9,7 @@ rounding.  In storage, biases stay float32: they are few, and an error of theirs
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +20,22 @@ from onnx import TensorProto
 
 from ..errors import GraphError
 from .draft import Draft
-from .half_plan import HEAVY, data_inputs, plan
+from .half_plan import HEAVY, Plan, data_inputs, plan, too_large, trial_feeds
 from .inference import check_and_infer
 from .passes.dead_code import remove_dead
+from .running import Runner, Tensor
 
 #: Largest finite float16.
 HALF_MAX = 65504.0
 #: Axis of a heavy operator's weights along which its output channels lie.
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
 
-FloatArray = npt.NDArray[np.float32]
+#: How many of the first layers may stay float32, tried in this order.
+_FIRST_LAYERS = (1, 2, 4, 8, 16)
+#: Computing in float16 may add this much to the error that rounding the weights makes anyway.
+_ADDED = 1.25
+#: Half a unit of the last place of float16, as a part of the value.
+_ONE_ROUNDING = 2.0**-11
 
 
 @dataclass(frozen=True)
@@ -133,21 +140,57 @@ def compute_half(model: onnx.ModelProto) -> HalfGraph:
 
     What stays float32: the first convolution and what comes before it (pictures, their normalisation), the last one and
     what follows (its result is an output, or is decoded to coordinates), and operators that sum, square or divide.
+    Where rounding the results of the first layers costs more than rounding the weights of all layers does, more of the
+    first layers stay float32.
 
     Raises
     ------
     GraphError
-        If nothing of the graph can be computed in float16.
+        If nothing of the graph can be computed in float16, or it has control flow.
     """
     draft = Draft(model)
     _widen_stored(draft)
     remove_dead(draft)
-    decided = plan(draft)
+    model = draft.finish()
+    large = too_large(Draft(model))
+    feeds = trial_feeds(model)
+    expected = Runner(model).run(feeds)
+    rounded = Runner(round_weights(model), "graph with rounded weights").run(feeds)
+    limit = max(_ADDED * _error(expected, rounded), _ONE_ROUNDING)
+    best: tuple[float, HalfGraph] | None = None
+    for first in _FIRST_LAYERS:
+        draft = Draft(model)
+        decided = plan(draft, large, first)
+        if not decided.half:
+            break
+        found = _halved(draft, decided)
+        error = _error(expected, Runner(found.graph, "graph in half precision").run(feeds))
+        if best is None or error < best[0]:
+            best = error, found
+        if error <= limit:
+            break
+    if best is None or not np.isfinite(best[0]):
+        raise GraphError("Nothing of this graph can be computed in float16.", hint="Use --precision fp32.")
+    return best[1]
+
+
+def _error(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
+    """Largest root mean square error of an output, as a part of the output's own root mean square."""
+    worst = 0.0
+    for name, exact in expected.items():
+        if not np.issubdtype(exact.dtype, np.floating):
+            continue
+        size, off = exact.astype(np.float64), found[name].astype(np.float64) - exact
+        error = float(np.sqrt(np.mean(off**2) / max(np.mean(size**2), np.finfo(np.float32).tiny)))
+        worst = max(worst, error if np.isfinite(error) else np.inf)
+    return worst
+
+
+def _halved(draft: Draft, decided: Plan) -> HalfGraph:
+    """Carry out a plan."""
     reasons = Counter(decided.reasons.values())
     kept = [f"{reason}: {count} nodes" for reason, count in sorted(reasons.items())]
     halved = set(decided.half)
-    if not halved:
-        raise GraphError("Nothing of this graph can be computed in float16.", hint="Use --precision fp32.")
     graph = draft.graph
     floats = decided.floats
     is_half: set[str] = set()

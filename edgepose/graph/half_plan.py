@@ -13,7 +13,7 @@ from ..errors import GraphError
 from .draft import Draft
 from .feeds import Trial, random_feeds
 from .inference import infer_shapes, known_values
-from .running import Runner
+from .running import Runner, Tensor
 
 #: Operators that hold the weights and do the work.
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -31,7 +31,7 @@ _LIGHT: Mapping[str, int | None] = {
 _SAFE = 65504.0 / 16
 _SEED = 11
 
-_BEFORE = "first layer and what comes before it, so that the picture is not rounded"
+_BEFORE = "first layers and what comes before them, where rounding counts most"
 _BEHIND = "last layer and what follows it, so that peaks do not tie"
 _NORMALISES = "sums, squares or divides"
 _ATTENTION = "product of two activations, or its square: range unknown"
@@ -64,24 +64,22 @@ def data_inputs(node: onnx.NodeProto) -> range:
     return range(_LIGHT.get(node.op_type) or len(node.input))
 
 
-def plan(draft: Draft) -> Plan:
+def plan(draft: Draft, large: frozenset[str], first: int = 1) -> Plan:
     """Decide for every node.
 
-    Raises
-    ------
-    GraphError
-        If the graph has control flow.
+    Parameters
+    ----------
+    draft
+        The graph.
+    large
+        Values and weights that float16 cannot hold, as :func:`too_large` gives them.
+    first
+        How many of the first convolutions and matrix products stay float32.
     """
     nodes = list(draft.graph.node)
-    for node in nodes:
-        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise GraphError(f"The operator {node.op_type} holds a graph of its own; such graphs stay float32.")
-    infer_shapes(draft)
-    kinds = {name: v.type.tensor_type.elem_type for name, v in known_values(draft).items()}
-    kinds |= {name: header.data_type for name, header in draft.constants().items()}
-    floats = frozenset(name for name, kind in kinds.items() if kind == TensorProto.FLOAT)
-    large = _too_large(draft, nodes, floats)
+    floats = _floats(draft)
     before, behind = _outside(nodes)
+    before |= set([i for i, n in enumerate(nodes) if n.op_type in HEAVY][:first])
     reasons: dict[int, str] = {}
     for i, node in enumerate(nodes):
         if not any(o in floats for o in node.output):
@@ -147,20 +145,42 @@ def _fill_gaps(nodes: list[onnx.NodeProto], reasons: dict[int, str]) -> None:
             reasons[i] = _BETWEEN
 
 
-def _too_large(draft: Draft, nodes: list[onnx.NodeProto], floats: frozenset[str]) -> set[str]:
-    """Values and weights that float16 cannot hold, or not safely, as a trial shows."""
+def too_large(draft: Draft) -> frozenset[str]:
+    """Values and weights that float16 cannot hold, or not safely, as a trial with random input shows.
+
+    Raises
+    ------
+    GraphError
+        If the graph has control flow, whose insides are not looked at.
+    """
+    for node in draft.graph.node:
+        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+            raise GraphError(f"The operator {node.op_type} holds a graph of its own; such graphs stay float32.")
+    floats = _floats(draft)
     large = {
         name
         for name in draft.constants()
         if name in floats and (array := draft.constant(name)) is not None and not _within(array, 65504.0)
     }
-    watched = [o for n in nodes for o in n.output if o in floats]
+    watched = [o for n in draft.graph.node for o in n.output if o in floats]
     probe = Draft(draft.finish())
     listed = {o.name for o in probe.graph.output}
     probe.graph.output.extend(onnx.ValueInfoProto(name=o) for o in watched if o not in listed)
     infer_shapes(probe)
-    values = Runner(probe, "graph").run(random_feeds(draft.model, Trial(_SEED, 1, (128, 160))))
-    return large | {name for name in watched if not _within(values[name], _SAFE)}
+    values = Runner(probe, "graph").run(trial_feeds(draft.model))
+    return frozenset(large | {name for name in watched if not _within(values[name], _SAFE)})
+
+
+def trial_feeds(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """The random input on which ranges and errors are looked at."""
+    return random_feeds(model, Trial(_SEED, 1, (128, 160)))
+
+
+def _floats(draft: Draft) -> frozenset[str]:
+    infer_shapes(draft)
+    kinds = {name: v.type.tensor_type.elem_type for name, v in known_values(draft).items()}
+    kinds |= {name: header.data_type for name, header in draft.constants().items()}
+    return frozenset(name for name, kind in kinds.items() if kind == TensorProto.FLOAT)
 
 
 def _within(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], limit: float) -> bool:

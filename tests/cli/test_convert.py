@@ -158,6 +158,25 @@ def test_a_foreign_graph_gets_its_spec(edgepose: Call, tmp_path: Path) -> None:
     assert package.load(tmp_path / "fixed.onnx").stages[-1].batch == 2
 
 
+def test_embedded_graphs_give_the_same_people(edgepose: Call, tmp_path: Path) -> None:
+    graph, spec = foreign(tmp_path / "f.onnx"), tmp_path / "spec.json"
+    spec.write_text(json.dumps(SPOT))
+    persons = {}
+    for parts in ("none", "pre", "post", "pre,post"):
+        target = tmp_path / parts
+        done = edgepose("convert", graph, "--to", "onnx", "--spec", spec, "--embed", parts, "-o", target)
+        assert done.code == 0, done.err
+        stage = read_bundle(target).manifest.stages[0]
+        assert (stage.spec.input.dtype == "uint8") == ("pre" in parts)
+        assert (stage.spec.decoder.type == "keypoints") == ("post" in parts)
+        persons[parts] = json.loads(edgepose("run", PARK, "--model", target, "--json", "-").out)["persons"]
+    assert len(persons["none"]) == 2
+    for found in persons.values():
+        for ours, others in zip(found, persons["none"], strict=True):
+            np.testing.assert_allclose(ours["keypoints"], others["keypoints"], atol=1e-3)
+    assert edgepose("convert", graph, "--to", "onnx", "--spec", spec, "--embed", "all").code == 2
+
+
 def test_another_input_size(edgepose: Call, reference: Path, tmp_path: Path, ultralight_spec: Path) -> None:
     folder = reference / "data/weights/ultralight_simplepose"
     for source in ("Ultralight-Nano-SimplePose.params", "deploy.onnx"):
