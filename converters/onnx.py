@@ -12,6 +12,8 @@ from edgepose.graph.half import compute_half
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
 
+from .sample_feeds import sample_feeds
+
 ENGINE = "model.onnx"
 
 
@@ -35,7 +37,7 @@ class OnnxConverter:
             )
         notes: tuple[str, ...] = ()
         if precision == "fp16":
-            half = compute_half(model.graph)
+            half = compute_half(model.graph, sample_feeds(model))
             model = PoseModel(half.graph, model.spec, model.provenance)
             notes = tuple(f"Stays float32: {line}." for line in half.kept)
         model.save(folder / ENGINE)

@@ -14,12 +14,14 @@ from edgepose import plugins
 from edgepose.devices import Device
 from edgepose.errors import ConversionError, DeviceError, GraphError
 from edgepose.graph.check import difference, observe
-from edgepose.graph.feeds import real_inputs
+from edgepose.graph.feeds import random_feeds, real_inputs, trials
 from edgepose.graph.half import round_weights, widen_stored
 from edgepose.graph.inference import shape_of
 from edgepose.graph.passes import optimise
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
+
+from .sample_feeds import sample_feeds
 
 ENGINE = "model.tflite"
 #: The form in which the translation reads operators.
@@ -59,7 +61,7 @@ class TfliteConverter:
         except OverflowError as error:
             raise ConversionError(str(error)) from error
         (folder / ENGINE).write_bytes(data)
-        notes.append(_proven(folder / ENGINE, graph))
+        notes.append(_proven(folder / ENGINE, PoseModel(graph, model.spec)))
         return Conversion(ENGINE, (ENGINE,), {"flatbuffers": version("flatbuffers")}, notes)
 
 
@@ -84,8 +86,8 @@ def _prepared(graph: onnx.ModelProto, *, half: bool) -> tuple[onnx.ModelProto, l
     return graph, notes
 
 
-def _proven(engine: Path, graph: onnx.ModelProto) -> str:
-    """Run the file, if that can be done here, and compare; returns what to tell the user.
+def _proven(engine: Path, model: PoseModel) -> str:
+    """Run the file on random input and a real picture, if that can be done here; returns what to tell the user.
 
     Raises
     ------
@@ -98,10 +100,11 @@ def _proven(engine: Path, graph: onnx.ModelProto) -> str:
     probe = runtime.probe()
     if not probe.available:
         return f"Not executed here: {probe.looked_for} was not found."
-    reference = observe(graph, seeds=_SEEDS)
     try:
+        feeds = [random_feeds(model.graph, trial) for trial in trials(_SEEDS)]
+        reference = observe(model.graph, feeds=[*feeds, sample_feeds(model)])
         session = runtime.open(engine, Device("cpu"), {})
-        found = [session.run(feeds) for feeds, _ in reference.runs]
+        found = [session.run(fed) for fed, _ in reference.runs]
         placement = session.placement
         session.close()
         worst = 0.0

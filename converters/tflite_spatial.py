@@ -60,7 +60,7 @@ def _dense_conv_transpose(low: Lowering, node: Node, weights: Array) -> None:
     filters = low.constant(weights.transpose(1, 2, 3, 0), f"{node.inputs[1]}:ohwi")
     bias = _bias(low, node, weights.shape[1])
     options = {"stride_h": strides[0], "stride_w": strides[1]}
-    if min(cut) < 0:
+    if cut[0] < top or cut[1] < left:
         raise node.refuse("its output is padded")
     source = low.last(node.inputs[0])
     covers = all(-(-o // s) == n for o, s, n in zip((out_height, out_width), strides, (height, width), strict=True))
@@ -289,7 +289,10 @@ def _pads(low: Lowering, node: Node, kernel: Sequence[int], strides: Sequence[in
     pads = []
     for axis in range(2):
         spread = (kernel[axis] - 1) * dilations[axis] + 1
-        needed = (out[2 + axis] - 1) * strides[axis] + spread - shape[2 + axis] - given[axis]
+        begin = (out[2 + axis] - 1) * strides[axis] - given[axis]
+        if begin >= shape[2 + axis] + (0 if node.attributes.get("ceil_mode", 0) else given[2 + axis]):
+            raise node.refuse("its last window lies in the padding alone")
+        needed = begin + spread - shape[2 + axis]
         # With ceil_mode the last window may reach beyond the padding; otherwise the padding may be more than is used.
         pads.append((given[axis], max(needed, 0)))
     return pads[0], pads[1]

@@ -20,7 +20,8 @@ from onnx import TensorProto
 
 from ..errors import GraphError
 from .draft import Draft
-from .half_plan import HEAVY, Plan, data_inputs, plan, too_large, trial_feeds
+from .feeds import Trial, random_feeds
+from .half_plan import HEAVY, Plan, data_inputs, plan, too_large
 from .inference import check_and_infer
 from .passes.dead_code import remove_dead
 from .running import Runner, Tensor
@@ -30,10 +31,11 @@ HALF_MAX = 65504.0
 #: Axis of a heavy operator's weights along which its output channels lie.
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
 
+_TRIAL = Trial(11, 1, (128, 160))
 #: How many of the first layers may stay float32, tried in this order.
 _FIRST_LAYERS = (1, 2, 4, 8, 16)
-#: Computing in float16 may add this much to the error that rounding the weights makes anyway.
-_ADDED = 1.25
+#: Computing in float16 may make the error that rounding the weights makes anyway this much larger.
+_ADDED = 4.0
 #: Half a unit of the last place of float16, as a part of the value.
 _ONE_ROUNDING = 2.0**-11
 
@@ -135,13 +137,20 @@ def widen_stored(model: onnx.ModelProto) -> onnx.ModelProto:
     return draft.finish()
 
 
-def compute_half(model: onnx.ModelProto) -> HalfGraph:
+def compute_half(model: onnx.ModelProto, feeds: Mapping[str, Tensor] | None = None) -> HalfGraph:
     """Compute in float16 wherever that does no harm; inputs and outputs keep their types.
 
     What stays float32: the first convolution and what comes before it (pictures, their normalisation), the last one and
     what follows (its result is an output, or is decoded to coordinates), and operators that sum, square or divide.
-    Where rounding the results of the first layers costs more than rounding the weights of all layers does, more of the
-    first layers stay float32.
+    Where that costs much more than rounding the weights alone, more of the first layers stay float32, since errors grow
+    on their way through a network.
+
+    Parameters
+    ----------
+    model
+        The graph.
+    feeds
+        A typical input, on which ranges and errors are looked at; random by default.
 
     Raises
     ------
@@ -152,8 +161,8 @@ def compute_half(model: onnx.ModelProto) -> HalfGraph:
     _widen_stored(draft)
     remove_dead(draft)
     model = draft.finish()
-    large = too_large(Draft(model))
-    feeds = trial_feeds(model)
+    feeds = random_feeds(model, _TRIAL) if feeds is None else feeds
+    large = too_large(Draft(model), feeds)
     expected = Runner(model).run(feeds)
     rounded = Runner(round_weights(model), "graph with rounded weights").run(feeds)
     limit = max(_ADDED * _error(expected, rounded), _ONE_ROUNDING)

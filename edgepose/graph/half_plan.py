@@ -11,7 +11,6 @@ from onnx import TensorProto
 
 from ..errors import GraphError
 from .draft import Draft
-from .feeds import Trial, random_feeds
 from .inference import infer_shapes, known_values
 from .running import Runner, Tensor
 
@@ -27,9 +26,8 @@ _LIGHT: Mapping[str, int | None] = {
     # Scales are float32 in every precision.
     "Resize": 1,
 }
-#: Activations above this in a trial stay float32: real pictures may give more than random ones do.
+#: Activations above this in a trial stay float32: other pictures may give more.
 _SAFE = 65504.0 / 16
-_SEED = 11
 
 _BEFORE = "first layers and what comes before them, where rounding counts most"
 _BEHIND = "last layer and what follows it, so that peaks do not tie"
@@ -145,8 +143,8 @@ def _fill_gaps(nodes: list[onnx.NodeProto], reasons: dict[int, str]) -> None:
             reasons[i] = _BETWEEN
 
 
-def too_large(draft: Draft) -> frozenset[str]:
-    """Values and weights that float16 cannot hold, or not safely, as a trial with random input shows.
+def too_large(draft: Draft, feeds: Mapping[str, Tensor]) -> frozenset[str]:
+    """Values and weights that float16 cannot hold, or not safely, as a run with ``feeds`` shows.
 
     Raises
     ------
@@ -167,13 +165,8 @@ def too_large(draft: Draft) -> frozenset[str]:
     listed = {o.name for o in probe.graph.output}
     probe.graph.output.extend(onnx.ValueInfoProto(name=o) for o in watched if o not in listed)
     infer_shapes(probe)
-    values = Runner(probe, "graph").run(trial_feeds(draft.model))
+    values = Runner(probe, "graph").run(feeds)
     return frozenset(large | {name for name in watched if not _within(values[name], _SAFE)})
-
-
-def trial_feeds(model: onnx.ModelProto) -> dict[str, Tensor]:
-    """The random input on which ranges and errors are looked at."""
-    return random_feeds(model, Trial(_SEED, 1, (128, 160)))
 
 
 def _floats(draft: Draft) -> frozenset[str]:
