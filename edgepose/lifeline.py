@@ -17,6 +17,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 # Runs in the child before the program that is wanted: ask for the signal, see whether it was too late, and go on.
@@ -47,12 +48,21 @@ class Child:
         Program and arguments.
     env
         Its environment; ours by default.
+    folder
+        Where it runs; where we are by default.
     talks
         Whether it is talked with through its standard input and output; else it has no input, and what it writes is
         kept for :meth:`said`.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None, *, talks: bool = False) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        talks: bool = False,
+    ) -> None:
         theirs, ours = os.pipe()
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child
         try:
@@ -62,6 +72,7 @@ class Child:
                 stdout=subprocess.PIPE if talks else self._said,
                 stderr=self._said,
                 env=dict(env) if env is not None else None,
+                cwd=folder,
                 pass_fds=(theirs,),
             )
         except OSError:
@@ -114,13 +125,16 @@ class Child:
 
 
 def run(
-    command: Sequence[str], env: Mapping[str, str] | None = None, seconds: float | None = None
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    folder: Path | None = None,
 ) -> tuple[int | None, str]:
     """Run a program to its end.
 
     Parameters
     ----------
-    command, env
+    command, env, folder
         See :class:`Child`.
     seconds
         How long it may take.
@@ -130,7 +144,7 @@ def run(
     tuple of int or None, and str
         Its exit code, None if it was ended because it took too long; and the end of what it wrote.
     """
-    child = Child(command, env)
+    child = Child(command, env, folder=folder)
     try:
         return child.wait(seconds), child.said()
     finally:

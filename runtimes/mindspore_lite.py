@@ -10,10 +10,11 @@ from typing import Any
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError
+from edgepose.interpreters import find_interpreter
 from edgepose.plugins import Probe, Session, Tensor, TensorInfo
 
 from .mindir_ports import Ports, read_ports
-from .mindspore_process import RemoteEngine, find_interpreter
+from .mindspore_process import RemoteEngine
 from .mindspore_session import MindSporeSession, fixed_inputs
 from .mindspore_worker import Lite, brief
 from .options import refuse_unknown, whole_number

@@ -77,13 +77,20 @@ def mindir_pieces(program: Program) -> list[Piece]:
     for _, message in primitives.values():
         model.message(12, message)
     model.integer(13, 1)
-    for key, names in ((INPUTS_KEY, [v.name for v in program.inputs]), (OUTPUTS_KEY, list(program.outputs))):
-        model.message(14, Message().text(1, key).text(2, json.dumps(names)))
+    model.append(ports_message(program))
     if model.size > LARGEST:
         raise ConversionError(
             f"The network '{program.name}' takes {model.size} bytes; MindIR in one file cannot be larger than 2 GiB."
         )
     return model.pieces
+
+
+def ports_message(program: Program) -> Message:
+    """A part of a model that names the network's inputs and outputs; put behind a file, it becomes a part of it."""
+    part = Message()
+    for key, names in ((INPUTS_KEY, [v.name for v in program.inputs]), (OUTPUTS_KEY, list(program.outputs))):
+        part.message(14, Message().text(1, key).text(2, json.dumps(names)))
+    return part
 
 
 def _nodes(call: Call, primitives: Primitives) -> Iterator[Message]:
@@ -127,7 +134,7 @@ def _node(
     key = b"".join(body.pieces)
     if key not in primitives:
         reference = f"{op_type}:{len(primitives) + 1}"
-        primitives[key] = reference, Message().text(1, reference)._add(key)
+        primitives[key] = reference, Message().text(1, reference).append(body)
     node = Message()
     for name in inputs:
         node.text(1, name)

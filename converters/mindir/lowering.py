@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -270,11 +271,28 @@ class Lowering:
             value = self.value(info.name)
             wanted = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).name
             if wanted != value.dtype:
+                if value.name == info.name:
+                    value = self._rename(value, self._fresh(f"{info.name}/narrow"))
                 value = self.call("Cast", value, wanted, gives=value.shape, dtype=wanted, name=info.name)
             elif value.name != info.name or value.name not in made:
                 name = info.name if value.name != info.name else self._fresh(info.name)
                 value = self.call("Reshape", value, value.shape, gives=value.shape, name=name)
             self.program.outputs[info.name] = value
+
+    def _rename(self, old: Value, name: str) -> Value:
+        """Another name for what a call gives."""
+        new = Value(name, old.shape, old.dtype)
+
+        def renamed(operand: Any) -> Any:
+            if isinstance(operand, tuple):
+                return tuple(renamed(member) for member in operand)
+            return new if operand == old else operand
+
+        self.program.calls[:] = [
+            dataclasses.replace(call, operands=renamed(tuple(call.operands)), results=renamed(call.results))
+            for call in self.program.calls
+        ]
+        return new
 
     def half_weights(self, name: str, array: Array, result: str) -> bool:
         """Keep float16 weights as they are stored, with a cast; whether it did."""

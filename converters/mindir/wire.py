@@ -46,7 +46,10 @@ class Message:
 
     def message(self, field: int, value: Message) -> Message:
         """Add a message field."""
-        self._add(_tag(field, _BYTES) + _varint(value.size))
+        return self._add(_tag(field, _BYTES) + _varint(value.size)).append(value)
+
+    def append(self, value: Message) -> Message:
+        """Add the fields of another message."""
         self.pieces += value.pieces
         self.size += value.size
         return self

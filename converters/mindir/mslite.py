@@ -1,0 +1,117 @@
+"""MindIR by MindSpore Lite's own converter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import onnx
+
+from edgepose.errors import ConversionError
+from edgepose.graph.draft import Draft
+from edgepose.graph.passes import optimise
+from edgepose.graph.passes.wiring import attributes_of, set_attribute
+from edgepose.interpreters import find_interpreter
+from edgepose.lifeline import run
+
+from .file import ports_message
+from .program import Program
+
+#: Names a Python that has MindSpore Lite.
+PYTHON = "EDGEPOSE_MSLITE_PYTHON"
+#: What its ONNX parser knows at most; HardSwish, which is of opset 14, it does not.
+_OPSET = 13
+_PATIENCE = 1200
+# Run by MindSpore Lite's Python, which may be 3.7.
+_SCRIPT = """
+import sys
+import mindspore_lite
+converter = mindspore_lite.Converter()
+converter.save_type = mindspore_lite.ModelType.MINDIR
+converter.optimize = "none"
+converter.convert(mindspore_lite.FmkType.ONNX, "network.onnx", "network")
+"""
+
+
+def convert_by_lite(graph: onnx.ModelProto, program: Program, engine: Path) -> tuple[str, str]:
+    """Let MindSpore Lite write ``engine``.
+
+    Parameters
+    ----------
+    graph
+        The graph, of fixed batch and size.
+    program
+        Its inputs and outputs.
+    engine
+        The file to write.
+
+    Returns
+    -------
+    tuple of str
+        The tool and its version.
+
+    Raises
+    ------
+    ConversionError
+        If the converter is not here or refuses.
+    """
+    command, tool, version = _tool()
+    folder = engine.with_name(".mindspore-lite")
+    folder.mkdir()
+    try:
+        (folder / "network.onnx").write_bytes(legalise(graph).SerializeToString(deterministic=True))
+        code, said = run(command, {"GLOG_v": "2", **os.environ}, _PATIENCE, folder)
+        written = folder / "network.mindir"
+        if code != 0 or not written.is_file():
+            raise ConversionError(f"{tool} {version} does not convert the graph: {_reason(said)}")
+        written.chmod(0o644)  # it is written for reading only
+        with open(written, "ab") as stream:
+            # Messages that follow each other are one message: this adds the names that the converter does not keep.
+            stream.writelines(ports_message(program).pieces)
+        written.replace(engine)
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    return tool, version
+
+
+def legalise(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Write a graph in the words that MindSpore Lite's ONNX parser knows.
+
+    It refuses to read ``dilations`` of a pooling, even where they say nothing, and operators newer than opset 13.
+    """
+    draft = Draft(optimise(graph, opset=_OPSET))
+    for node in draft.graph.node:
+        if node.op_type in ("MaxPool", "AveragePool") and attributes_of(node).get("dilations") is not None:
+            if set(node_dilations(node)) != {1}:
+                raise ConversionError(f"'{node.name}' ({node.op_type}): MindSpore's pooling has no dilations.")
+            set_attribute(node, "dilations", None)
+    return draft.finish()
+
+
+def node_dilations(node: onnx.NodeProto) -> list[int]:
+    """The node's dilations."""
+    return [int(d) for a in node.attribute if a.name == "dilations" for d in a.ints]
+
+
+def _tool() -> tuple[list[str], str, str]:
+    program = shutil.which("converter_lite")
+    if program is not None:
+        options = ("--fmk=ONNX", "--modelFile=network.onnx", "--outputFile=network", "--saveType=MINDIR")
+        return [program, *options, "--optimize=none"], "converter_lite", ""
+    interpreter = find_interpreter("mindspore_lite", PYTHON)
+    if interpreter is None:
+        raise ConversionError(
+            f"MindSpore Lite's converter is not here: neither converter_lite on the path nor a Python with"
+            f" mindspore_lite that {PYTHON} names.",
+            hint="Leave 'via' out: edgepose writes MindIR without it.",
+        )
+    return [interpreter.program, "-c", _SCRIPT], "mindspore-lite", interpreter.version
+
+
+def _reason(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if "not support" in line.lower() or "UNSUPPORTED" in line or "ERROR" in line]
+    return " ".join(" ".join((telling or lines or ["it says nothing"])[:3]).split())[:400]
