@@ -113,12 +113,12 @@ class Child:
         return self._said.read().decode(errors="replace")
 
     def close(self) -> None:
-        """Close its input, wait a little, and end it; may be called twice."""
+        """End it; one that is talked with has a little time to end when its input does.  May be called twice."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        if self.wait(_GRACE) is None:
+        if self.wait(_GRACE if self._process.stdin is not None else 0) is None:
             self._process.kill()
             self._process.wait()
         self._let_go()
