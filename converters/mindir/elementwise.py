@@ -212,6 +212,9 @@ def _reduce(node: onnx.NodeProto, work: Lowering) -> None:
 
 def reduction(work: Lowering, primitive: str, x: Value, axes: tuple[int, ...], keep: bool) -> Value:
     """Reduce along ``axes``, which are not negative."""
+    if primitive == "ReduceMax" and x.name not in work.nonnegative:
+        # MindSpore Lite 2.0 takes the largest of negative numbers to be zero.
+        return unary(work, "Neg", reduction(work, "ReduceMin", unary(work, "Neg", x), axes, keep))
     shape = [1 if a in axes else d for a, d in enumerate(x.shape) if keep or a not in axes]
     return work.call(primitive, x, axes, gives=shape, keep_dims=keep)
 

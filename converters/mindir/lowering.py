@@ -166,16 +166,24 @@ class Lowering:
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         """Another shape of as many elements."""
-        return x if x.shape == tuple(shape) else self.call("Reshape", x, tuple(shape), gives=shape)
+        if x.shape == tuple(shape):
+            return x
+        if x.name in self.program.parameters:
+            return self._changed(x, self.program.parameters[x.name].reshape(shape))
+        return self.call("Reshape", x, tuple(shape), gives=shape)
 
     def transpose(self, x: Value, order: Sequence[int]) -> Value:
         """Another order of the axes."""
         if list(order) == list(range(len(order))):
             return x
+        if x.name in self.program.parameters:
+            return self._changed(x, self.program.parameters[x.name].transpose(order))
         return self.call("Transpose", x, tuple(order), gives=[x.shape[a] for a in order])
 
     def broadcast(self, x: Value, shape: Sequence[int]) -> Value:
         """Repeat along axes of length 1 and along new axes in front."""
+        if x.shape != tuple(shape) and x.name in self.program.parameters:
+            return self._changed(x, np.broadcast_to(self.program.parameters[x.name], tuple(shape)))
         x = self.reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
         return x if x.shape == tuple(shape) else self.call("BroadcastTo", x, gives=shape, shape=tuple(shape))
 
@@ -241,6 +249,7 @@ class Lowering:
             more = f"; and {len(said) - 8} more" if len(said) > 8 else ""
             raise ConversionError(f"The graph cannot be written as MindIR: {'; '.join(said[:8])}{more}.")
         self._name_outputs()
+        self._drop_unused()
         return self.program
 
     def _take_inputs(self) -> None:
@@ -278,6 +287,19 @@ class Lowering:
                 name = info.name if value.name != info.name else self._fresh(info.name)
                 value = self.call("Reshape", value, value.shape, gives=value.shape, name=name)
             self.program.outputs[info.name] = value
+
+    def _changed(self, x: Value, array: Array) -> Value:
+        """A parameter in another form; MindSpore Lite fails on some operators that have nothing but parameters."""
+        return self._parameter(self._fresh(x.name), array)
+
+    def _drop_unused(self) -> None:
+        used = {value.name for value in self.program.outputs.values()}
+        for call in self.program.calls:
+            for operand in call.operands:
+                members = operand if isinstance(operand, tuple) else (operand,)
+                used |= {member.name for member in members if isinstance(member, Value)}
+        for name in [name for name in self.program.parameters if name not in used]:
+            del self.program.parameters[name]
 
     def _rename(self, old: Value, name: str) -> Value:
         """Another name for what a call gives."""

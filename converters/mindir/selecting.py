@@ -24,15 +24,16 @@ def _argmax(node: onnx.NodeProto, work: Lowering) -> None:
     x = work.value(node.input[0])
     axis = attributes["axis"] % len(x.shape)
     length = x.shape[axis]
-    if attributes["select_last_index"] or x.dtype != "float32" or length > _EXACT:
-        raise Unsupported(node, f"the last of equal elements, or one of more than {_EXACT}, is asked for")
+    if attributes["select_last_index"] or x.dtype != "float32" or 2 * length > _EXACT:
+        raise Unsupported(node, f"the last of equal elements, or one of more than {_EXACT // 2}, is asked for")
     top = reduction(work, "ReduceMax", x, (axis,), True)
-    found = binary(work, "Equal", x, work.broadcast(top, x.shape), "bool")
+    missed = work.cast(work.call("LogicalNot", binary(work, "Equal", x, top, "bool"), gives=x.shape), "float32")
     numbers = np.arange(length, dtype=np.float32).reshape((-1,) + (1,) * (len(x.shape) - axis - 1))
+    behind = binary(work, "Mul", missed, work.constant(float(length)))
+    candidates = binary(work, "Add", behind, work.constant(numbers))
+    first = reduction(work, "ReduceMin", candidates, (axis,), bool(attributes["keepdims"]))
     # Where no element equals the largest there is a NaN, and ONNX leaves open which is taken.
-    none = work.broadcast(work.constant(float(length - 1)), x.shape)
-    candidates = _select(work, found, work.broadcast(work.constant(numbers), x.shape), none)
-    index = work.cast(reduction(work, "ReduceMin", candidates, (axis,), bool(attributes["keepdims"])), "int32")
+    index = work.cast(binary(work, "Minimum", first, work.constant(float(length - 1))), "int32")
     work.nonnegative.add(index.name)
     work.set(node.output[0], index)
 

@@ -150,6 +150,9 @@ OPERATORS: dict[str, Callable[[], onnx.ModelProto]] = {
         for name in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare")
         for axes, keep in (([2, 3], 1), ([-1], 0))
     },
+    "ReduceMax of negative numbers": chain(
+        node("Exp", "x", "e"), node("Neg", "e", "n"), node("ReduceMax", "n", axes=[1], keepdims=0)
+    ),
     "ReduceSum": one("ReduceSum", PICTURE, int64(1), keepdims=0),
     "ReduceSum of all": one("ReduceSum", PICTURE, keepdims=1),
     "Conv": one("Conv", PICTURE, random(6, 4, 3, 3), random(6), pads=[1, 1, 1, 1]),
@@ -169,6 +172,7 @@ OPERATORS: dict[str, Callable[[], onnx.ModelProto]] = {
     "MatMul of two values": chain(node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "x t"), shape=(1, 5, 8)),
     "MatMul repeated": chain(node("MatMul", "x w"), shape=(1, 4, 5, 8), w=random(1, 1, 8, 3)),
     "Gemm": one("Gemm", (2, 8), random(3, 8), random(3), transB=1),
+    "Gemm, square": one("Gemm", (2, 8), random(8, 8), transB=1),
     "Gemm scaled": one("Gemm", (8, 2), random(8, 3), random(3), transA=1, alpha=0.5, beta=2.0),
     "MaxPool 2": pool("MaxPool", 2, 2),
     "MaxPool 3, pads of MindSpore": pool("MaxPool", 3, 2, (0, 0, 1, 1)),
@@ -177,6 +181,10 @@ OPERATORS: dict[str, Callable[[], onnx.ModelProto]] = {
     "MaxPool 5, stride 1": pool("MaxPool", 5, 1, (2, 2, 2, 2)),
     "MaxPool, odd size": pool("MaxPool", 3, 2, (1, 1, 1, 1), shape=(1, 4, 7, 5)),
     "MaxPool, rounded up": pool("MaxPool", 2, 2, shape=(1, 4, 7, 5), ceil_mode=1),
+    "MaxPool of negative numbers": chain(
+        node("Exp", "x", "e"), node("Neg", "e", "n"),
+        node("MaxPool", "n", kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]),
+    ),
     "AveragePool 2": pool("AveragePool", 2, 2),
     "AveragePool 3, padded": pool("AveragePool", 3, 2, (1, 1, 1, 1)),
     "AveragePool 3, padding counts": pool("AveragePool", 3, 2, (1, 1, 1, 1), count_include_pad=1),
@@ -229,6 +237,7 @@ OPERATORS: dict[str, Callable[[], onnx.ModelProto]] = {
         for name in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
     },
     "Where": chain(node("Greater", "x c", "b"), node("Where", "b x d"), c=float32(0), d=random(4, 1, 1)),
+    "Where of numbers": chain(node("Greater", "x c", "b"), node("Where", "b c d"), c=float32(0), d=float32(2)),
     "Where by channel": chain(
         node("GlobalAveragePool", "x", "m"), node("Greater", "m c", "b"), node("Where", "b x c"), c=float32(0)
     ),
