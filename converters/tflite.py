@@ -28,6 +28,8 @@ ENGINE = "model.tflite"
 _OPSET = 17
 _SEEDS = (0, 1)
 _RUNTIME = "tflite"
+#: Operators of decoders: on noise, peaks are so alike that a rounding decides which of them is taken.
+_CHOOSING = frozenset({"ArgMax", "TopK", "Equal"})
 
 
 class TfliteConverter:
@@ -87,7 +89,7 @@ def _prepared(graph: onnx.ModelProto, *, half: bool) -> tuple[onnx.ModelProto, l
 
 
 def _proven(engine: Path, model: PoseModel) -> str:
-    """Run the file on random input and a real picture, if that can be done here; returns what to tell the user.
+    """Run the file on a real picture and random input, if that can be done here; returns what to tell the user.
 
     Raises
     ------
@@ -101,8 +103,10 @@ def _proven(engine: Path, model: PoseModel) -> str:
     if not probe.available:
         return f"Not executed here: {probe.looked_for} was not found."
     try:
-        feeds = [random_feeds(model.graph, trial) for trial in trials(_SEEDS)]
-        reference = observe(model.graph, feeds=[*feeds, sample_feeds(model)])
+        feeds = [sample_feeds(model)]
+        if not _CHOOSING & {n.op_type for n in model.graph.graph.node}:
+            feeds += [random_feeds(model.graph, trial) for trial in trials(_SEEDS)]
+        reference = observe(model.graph, feeds=feeds)
         session = runtime.open(engine, Device("cpu"), {})
         found = [session.run(fed) for fed, _ in reference.runs]
         placement = session.placement

@@ -75,6 +75,21 @@ def _unary(low: Lowering, node: Node) -> None:
         low.nonnegative.add(node.outputs[0])
 
 
+def _sign(low: Lowering, node: Node) -> None:
+    """Whether it is above zero, less whether it is below: all runtimes have comparisons, few have SIGN."""
+    name, result = node.inputs[0], node.outputs[0]
+    turned, kind = low.has_last(name), low.kind(result)
+    source = low.last(name) if turned else low.first(name)
+    shape, zero = low.file.tensors[source].shape, low.scalar(0, kind)
+    sides = []
+    for code in ("GREATER", "LESS"):
+        truth = low.emit(code, [source, zero], shape, "bool", f"{result}:{code.lower()}")
+        kinds = {"from": "bool", "to": kind}
+        sides.append(low.emit("CAST", [truth], shape, kind, f"{result}:{code.lower()}:1", **kinds))
+    index = low.emit("SUB", sides, shape, kind, result, activation="NONE")
+    (low.put_last if turned else low.put_first)(result, index)
+
+
 def _extreme(low: Lowering, node: Node) -> None:
     if len(node.inputs) != 2:
         raise node.refuse(f"it has {len(node.inputs)} operands")
@@ -175,6 +190,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_UNARY, _unary),
     "Max": _extreme,
     "Min": _extreme,
+    "Sign": _sign,
     "Where": _where,
     "Relu": _relu,
     "Clip": _clip,

@@ -145,6 +145,8 @@ CASES: dict[str, Build] = {
     "sigmoid": after_conv("Sigmoid"),
     "tanh": after_conv("Tanh"),
     "exp": after_conv("Exp"),
+    "sign": lambda b, x: b.op("Sign", after_conv("Relu")(b, b.op("Sub", x, b.op("Floor", x)))),
+    "sign-below": after_conv("Sign"),
     "channel-scale": after_conv("Mul", weights(4, 1, 1)),
     "row-shift": after_conv("Add", weights(9, 1)),
     "column-shift": after_conv("Sub", weights(11)),
