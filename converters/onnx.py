@@ -22,6 +22,7 @@ class OnnxConverter:
 
     name = "onnx"
     precisions: Sequence[str] = ("fp32", "fp16")
+    scheme = None
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`."""

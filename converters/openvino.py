@@ -26,6 +26,7 @@ class OpenVinoConverter:
 
     name = "openvino"
     precisions: Sequence[str] = ("fp32", "fp16")
+    scheme = None
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`."""

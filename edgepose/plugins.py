@@ -21,6 +21,7 @@ from .errors import PluginError
 if TYPE_CHECKING:
     from .devices import Device
     from .model import PoseModel
+    from .quantization.scheme import Scheme
 
 Tensor = npt.NDArray[Any]
 
@@ -144,10 +145,22 @@ class Conversion:
 
 
 class Converter(Protocol):
-    """Turns an ONNX graph with its spec into a target's engine."""
+    """Turns an ONNX graph with its spec into a target's engine.
+
+    Attributes
+    ----------
+    name
+        Name of the entry point.
+    precisions
+        What it can write.
+    scheme
+        The form in which it takes a graph for ``int8``: calibrated and with Q/DQ nodes; None if it takes the float
+        graph and quantises by itself, or has no ``int8``.
+    """
 
     name: str
     precisions: Sequence[str]
+    scheme: Scheme | None
 
     def probe(self) -> Probe:
         """Look for the tools it needs; must not fail, whatever is missing."""

@@ -41,6 +41,7 @@ class MindIrConverter:
 
     name = "mindir"
     precisions: Sequence[str] = ("fp32", "fp16")
+    scheme = None
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`."""
