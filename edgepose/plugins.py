@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .devices import Device
     from .model import PoseModel
     from .quantization.scheme import Scheme
+    from .spec import PoseSpec
 
 Tensor = npt.NDArray[Any]
 
@@ -136,12 +137,16 @@ class Conversion:
         Names and versions of the tools that took part.
     notes
         What the user should know, a sentence each.
+    spec
+        The engine's contract where it is not the graph's, because the target does a part of the work itself (the
+        normalisation, say); None where it is.
     """
 
     engine: str
     files: Sequence[str]
     tools: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    spec: PoseSpec | None = None
 
 
 class Converter(Protocol):
