@@ -8,8 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+
 from edgepose.errors import ConversionError
+from edgepose.graph.draft import Draft
 from edgepose.graph.half import store_half
+from edgepose.graph.inference import infer_shapes, known_values, shape_of
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
 
@@ -54,7 +59,33 @@ class OpenVinoConverter:
 
 
 def _stored(model: PoseModel, precision: str) -> PoseModel:
-    return PoseModel(store_half(model.graph), model.spec, model.provenance) if precision == "fp16" else model
+    graph = store_half(model.graph) if precision == "fp16" else model.graph
+    return PoseModel(_keeping_slices(graph), model.spec, model.provenance)
+
+
+def _keeping_slices(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Let slices in front of ``GatherElements`` start at ``-size`` instead of 0.
+
+    OpenVINO (2026.4) takes a slice from 0 on for needless there, although the gathering may go along another axis, and
+    then refuses its own graph.  It does not recognise a start that counts from the end.
+    """
+    gathered = {n.input[0] for n in graph.graph.node if n.op_type == "GatherElements"}
+    if not any(n.op_type == "Slice" and n.output[0] in gathered for n in graph.graph.node):
+        return graph
+    draft = Draft(graph)
+    infer_shapes(draft)
+    values = known_values(draft)
+    for node in draft.graph.node:
+        if node.op_type != "Slice" or node.output[0] not in gathered or len(node.input) < 4:
+            continue
+        shape = shape_of(values[node.input[0]]) if node.input[0] in values else None
+        starts, axes = draft.constant(node.input[1]), draft.constant(node.input[3])
+        if shape is None or starts is None or axes is None:
+            continue
+        sizes = [shape[int(a)] for a in axes.reshape(-1)]
+        if not starts.any() and all(isinstance(size, int) for size in sizes):
+            node.input[1] = draft.add_constant(-np.array(sizes, np.int64), f"{node.input[1]}.from_end")
+    return draft.finish()
 
 
 def _name_ports(network: Any, model: PoseModel) -> None:

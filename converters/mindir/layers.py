@@ -89,10 +89,13 @@ def _transposed_convolution(node: onnx.NodeProto, work: Lowering) -> None:
         raise Unsupported(node, f"its input has the rank {len(x.shape)}; convolutions are of pictures")
     if attributes["auto_pad"] != b"NOTSET" or "output_shape" in attributes:
         raise Unsupported(node, "its padding is not stated")
-    if any(attributes["output_padding"]) or attributes["group"] != 1:
-        raise Unsupported(node, "MindSpore Lite ignores output padding and refuses groups")
     pads, strides, dilations = window(node, weights.shape[2:], x.shape[2:])
     shape = work.shape(node.output[0])
+    if any(attributes["output_padding"]) or attributes["group"] != 1:
+        # MindSpore Lite ignores output padding and refuses groups.
+        result = _spread_convolution(node, work, x, attributes["group"], pads, strides, dilations)
+        work.finish(node, _biased(node, work, result))
+        return
     result = work.call(
         "Conv2DTranspose",
         x,
@@ -107,6 +110,38 @@ def _transposed_convolution(node: onnx.NodeProto, work: Lowering) -> None:
         group=1,
     )
     work.finish(node, _biased(node, work, result))
+
+
+def _spread_convolution(
+    node: onnx.NodeProto, work: Lowering, x: Value, group: int, pads: Pads, strides: Shape, dilations: Shape
+) -> Value:
+    """A transposed convolution as a convolution with the turned kernel of a picture with zeros between its pixels."""
+    weights = work.constant_input(node, 1)
+    assert weights is not None
+    shape = work.shape(node.output[0])
+    inputs, outputs, *kernel = weights.shape
+    turned = weights.reshape(group, inputs // group, outputs, *kernel).swapaxes(1, 2)[..., ::-1, ::-1]
+    batch, channels, height, width = x.shape
+    for axis, stride in ((3, strides[1]), (2, strides[0])):
+        if stride > 1:
+            # Behind each pixel, or each row, as many zeros as are missing.
+            count, length = (batch * channels * height * width, 1) if axis == 3 else (batch * channels * height, width)
+            x = work.call(
+                "Pad",
+                work.reshape(x, (1, 1, count, length)),
+                gives=(1, 1, count, stride * length),
+                paddings=((0, 0), (0, 0), (0, 0), (0, (stride - 1) * length)),
+            )
+        height, width = (height, stride * width) if axis == 3 else (stride * height, width)
+    x = work.reshape(x, (batch, channels, height, width))
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    top, left = reach[0] - pads[0], reach[1] - pads[2]
+    below = (shape[2] + reach[0] - height - top, shape[3] + reach[1] - width - left)
+    around: Pads = (top, below[0], left, below[1])
+    if min(around) < 0:
+        raise Unsupported(node, f"as a convolution it would need the padding {list(around)}")
+    kernels = work.constant(np.ascontiguousarray(turned).reshape(group * outputs, inputs // group, *kernel))
+    return convolve(work, x, kernels, shape, around, (1, 1), dilations, group)
 
 
 def _biased(node: onnx.NodeProto, work: Lowering, x: Value) -> Value:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from target_networks import QUICK, SLOW, distance, family, moved, picture, reference, small
 
 from edgepose.devices import Device
 from edgepose.errors import ConversionError
+from edgepose.graph.builder import GraphBuilder
 from edgepose.graph.half import round_weights
+from edgepose.model import PoseModel
 
 pytest.importorskip("openvino", reason='OpenVINO is not installed: pip install "edgepose[openvino]"')
 
@@ -43,6 +46,23 @@ def test_half_is_half_the_size(tmp_path: Path) -> None:
         assert sorted(result.files) == sorted(p.name for p in tmp_path.iterdir())
         sizes[precision] = (tmp_path / "model.bin").stat().st_size
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
+
+
+def test_a_slice_in_front_of_a_gathering_is_not_lost(tmp_path: Path) -> None:
+    build = GraphBuilder("sliced")
+    x = build.input("image", ("batch", 3, 8, 9))
+    indices = np.tile(np.array([7, 0, 2, 2, 5], np.int64), (1, 3, 4, 1))
+    bounds = [build.constant(np.array([v], np.int64)) for v in (0, 4, 2)]
+    cut = build.op("Slice", build.op("Relu", x), *bounds)
+    batch = build.op("Slice", build.op("Shape", x), *[build.constant(np.array([v], np.int64)) for v in (0, 1, 0)])
+    wide = build.op("Concat", batch, build.constant(np.array([3, 4, 5], np.int64)), axis=0)
+    gathered = build.op("GatherElements", cut, build.op("Expand", build.constant(indices), wide), axis=3)
+    build.output(gathered, "y", ("batch", 3, 4, 5))
+    model = PoseModel(build.build(), small().spec)
+    OpenVinoConverter().convert(model, tmp_path, "fp32", {})
+    session = OpenVino().open(tmp_path / "model.xml", CPU, {})
+    feeds = {"image": np.random.default_rng(0).standard_normal((2, 3, 8, 9)).astype(np.float32)}
+    assert distance(reference(model.graph, feeds), session.run(feeds)) == 0
 
 
 @pytest.mark.parametrize(
