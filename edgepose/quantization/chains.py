@@ -1,0 +1,116 @@
+"""Chains of convolutions that only activations join which take a positive factor through: ReLU and PReLU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from ..graph.draft import Draft
+from ..graph.passes.wiring import Wiring, attributes_of
+
+Array = npt.NDArray[Any]
+
+#: f(s x) = s f(x) for s > 0.
+_HOMOGENEOUS = frozenset({"Relu", "PRelu"})
+
+
+@dataclass
+class ChainLayer:
+    """A convolution in a chain.
+
+    Attributes
+    ----------
+    node
+        Its Conv or ConvTranspose.
+    depthwise
+        Whether each channel has its own filter; else there are no groups.
+    activated
+        Whether ReLU or PReLU stands between it and the next one.
+    """
+
+    node: onnx.NodeProto
+    depthwise: bool
+    activated: bool = False
+
+    @property
+    def weight(self) -> str:
+        """Name of the weight."""
+        return str(self.node.input[1])
+
+    @property
+    def bias(self) -> str:
+        """Name of the bias; empty if there is none."""
+        return str(self.node.input[2]) if len(self.node.input) > 2 else ""
+
+    @property
+    def out_axis(self) -> int:
+        """Axis of the output channels in the weight."""
+        return 1 if self.node.op_type == "ConvTranspose" and not self.depthwise else 0
+
+    @property
+    def in_axis(self) -> int:
+        """Axis of the input channels in the weight; of a depthwise layer, that of its channels."""
+        return 0 if self.depthwise else 1 - self.out_axis
+
+
+def along(values: Array, axis: int, rank: int) -> Array:
+    """Numbers by channel, shaped to multiply an array."""
+    return values.reshape([-1 if a == axis else 1 for a in range(rank)])
+
+
+def chains(draft: Draft) -> list[list[ChainLayer]]:
+    """The chains of two or more layers, in the graph's order.
+
+    A layer belongs to one if its weight and bias are constants that it alone uses, and it is depthwise or without
+    groups.  Branches and graph outputs end a chain.
+    """
+    wiring = Wiring(draft.graph)
+    outputs = {o.name for o in draft.graph.output}
+    users = {name: node for node in draft.graph.node for name in node.input}
+    layers = {n.output[0]: layer for n in draft.graph.node if (layer := _layer(draft, n, wiring)) is not None}
+    following: dict[str, str] = {}
+    for name, layer in layers.items():
+        end, node = name, _only_user(name, wiring, outputs, users)
+        while node is not None and node.op_type in _HOMOGENEOUS and node.input[0] == end and _rises(draft, node):
+            layer.activated = True
+            end = node.output[0]
+            node = _only_user(end, wiring, outputs, users)
+        if node is not None and node.output[0] in layers and node.input[0] == end:
+            following[name] = node.output[0]
+    starts = [name for name in layers if name not in set(following.values()) and name in following]
+    return [_walk(name, following, layers) for name in starts]
+
+
+def _walk(name: str, following: dict[str, str], layers: dict[str, ChainLayer]) -> list[ChainLayer]:
+    chain = [layers[name]]
+    while name in following:
+        name = following[name]
+        chain.append(layers[name])
+    return chain
+
+
+def _only_user(name: str, wiring: Wiring, outputs: set[str], users: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    return users.get(name) if wiring.uses.get(name) == 1 and name not in outputs else None
+
+
+def _rises(draft: Draft, node: onnx.NodeProto) -> bool:
+    """A ReLU, or a PReLU with known slopes."""
+    return node.op_type == "Relu" or draft.constant(node.input[1]) is not None
+
+
+def _layer(draft: Draft, node: onnx.NodeProto, wiring: Wiring) -> ChainLayer | None:
+    if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
+        return None
+    weight = draft.constant(node.input[1])
+    parameters = [name for name in node.input[1:3] if name]
+    if weight is None or weight.dtype != np.float32 or any(wiring.uses[name] != 1 for name in parameters):
+        return None
+    if any(draft.constant(name) is None for name in parameters):
+        return None
+    groups = attributes_of(node).get("group", 1)
+    depthwise = groups != 1 and groups == weight.shape[0] and weight.shape[1] == 1
+    return ChainLayer(node, depthwise) if groups == 1 or depthwise else None
