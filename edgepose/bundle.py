@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +19,7 @@ from typing import Any, Literal
 
 from .errors import BundleError, SpecError
 from .files import sha256_of
+from .folders import whole_folder
 from .spec import PoseSpec
 
 FORMAT = "edgepose-bundle"
@@ -154,7 +152,8 @@ def writing_bundle(folder: str | Path) -> Iterator[Path]:
     """Give a temporary folder; on success it takes the place of ``folder``, on any error nothing is left.
 
     The block writes the engine files and finishes with :func:`finish_bundle`.  A bundle that stood there before is
-    replaced; anything else is not.
+    replaced; anything else is not.  A process that is killed leaves a hidden folder (:mod:`edgepose.folders`), which
+    the next writing to the same place removes.
 
     Raises
     ------
@@ -170,24 +169,13 @@ def writing_bundle(folder: str | Path) -> Iterator[Path]:
     parent = folder.absolute().parent
     if not parent.is_dir():
         raise BundleError(f"Cannot write a bundle to '{folder}': the folder '{parent}' does not exist.")
-    tag = f"{os.getpid()}-{secrets.token_hex(4)}"
-    temporary = parent / f".{folder.name}.{tag}.part"
-    old = parent / f".{folder.name}.{tag}.old"
     try:
-        temporary.mkdir()
-        yield temporary
-        if not (temporary / MANIFEST).is_file():
-            raise BundleError(f"The bundle '{folder}' was not finished.")
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
+        with whole_folder(folder) as temporary:
+            yield temporary
+            if not (temporary / MANIFEST).is_file():
+                raise BundleError(f"The bundle '{folder}' was not finished.")
     except OSError as error:
         raise BundleError(f"Cannot write the bundle '{folder}': {error.strerror or error}.") from error
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def finish_bundle(
