@@ -14,24 +14,29 @@ import onnx
 from edgepose.errors import ConversionError
 from edgepose.graph.draft import Draft
 from edgepose.graph.half import store_half
-from edgepose.graph.inference import infer_shapes, known_values, shape_of
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
+from edgepose.quantization.scheme import Scheme
+
+from .quantised import check_quantised
 
 ENGINE = "model.xml"
 WEIGHTS = "model.bin"
+_FIRST = -(1 << 30)
 
 
 class OpenVinoConverter:
     """Writes OpenVINO's intermediate representation.
 
     FP16 is how the weights of convolutions and matrix products are stored; they are computed with as float32.
-    OpenVINO's own compression is not used: it rounds biases too, which doubles the error on trained networks.
+    OpenVINO's own compression is not used: it rounds biases too, which doubles the error on trained networks.  INT8 is
+    a calibrated graph with Q/DQ nodes.
     """
 
     name = "openvino"
-    precisions: Sequence[str] = ("fp32", "fp16")
-    scheme = None
+    precisions: Sequence[str] = ("fp32", "fp16", "int8")
+    #: Biases are added in float at no cost, and any layer may give float.
+    scheme = Scheme(bias="float", open_end=True)
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`."""
@@ -45,6 +50,8 @@ class OpenVinoConverter:
             raise ConversionError(f"The target 'openvino' has no option {', '.join(sorted(options))}.")
         if precision not in self.precisions:
             raise ConversionError(f"OpenVINO IR is written in {', '.join(self.precisions)}, not in {precision}.")
+        if precision == "int8":
+            check_quantised(model.graph)
         import openvino as ov
 
         try:
@@ -64,27 +71,22 @@ def _stored(model: PoseModel, precision: str) -> PoseModel:
 
 
 def _keeping_slices(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Let slices in front of ``GatherElements`` start at ``-size`` instead of 0.
+    """Let slices in front of ``GatherElements`` start far before 0.
 
     OpenVINO (2026.4) takes a slice from 0 on for needless there, although the gathering may go along another axis, and
-    then refuses its own graph.  It does not recognise a start that counts from the end.
+    then refuses its own graph.  It does not recognise a start that counts
+    from the end; one that lies before the beginning is the beginning, by ONNX's definition.
     """
     gathered = {n.input[0] for n in graph.graph.node if n.op_type == "GatherElements"}
     if not any(n.op_type == "Slice" and n.output[0] in gathered for n in graph.graph.node):
         return graph
     draft = Draft(graph)
-    infer_shapes(draft)
-    values = known_values(draft)
     for node in draft.graph.node:
-        if node.op_type != "Slice" or node.output[0] not in gathered or len(node.input) < 4:
+        if node.op_type != "Slice" or node.output[0] not in gathered:
             continue
-        shape = shape_of(values[node.input[0]]) if node.input[0] in values else None
-        starts, axes = draft.constant(node.input[1]), draft.constant(node.input[3])
-        if shape is None or starts is None or axes is None:
-            continue
-        sizes = [shape[int(a)] for a in axes.reshape(-1)]
-        if not starts.any() and all(isinstance(size, int) for size in sizes):
-            node.input[1] = draft.add_constant(-np.array(sizes, np.int64), f"{node.input[1]}.from_end")
+        starts = draft.constant(node.input[1])
+        if starts is not None and not starts.any():
+            node.input[1] = draft.add_constant(np.full_like(starts, _FIRST), f"{node.input[1]}.from_end")
     return draft.finish()
 
 

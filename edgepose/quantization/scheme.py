@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+#: Activations that a target may compute together with the layer before them.
+ACTIVATIONS = (
+    *("Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu"),
+    *("Relu", "Sigmoid", "Softplus", "Tanh"),
+)
 #: Operators that carry the arithmetic; the ones between them follow their inputs.
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -32,6 +37,12 @@ class Scheme:
         ``float`` leaves it alone.
     operators
         Operators that may be computed in int8.
+    fused
+        Activations (and their products with their own input, as in SiLU) that are computed together with the layer
+        before them, so that its result is quantised after them; behind others it is quantised before them as well.
+    open_end
+        Whether a layer may compute in int8 and give float, so that the last ones, whose results are outputs or are
+        decoded, are quantised too; else these stay float.
     """
 
     activations: Literal["uint8", "int8"] = "uint8"
@@ -40,3 +51,5 @@ class Scheme:
     bias: Literal["int32", "float"] = "int32"
     deconvolution: Literal["native", "subpixel", "float"] = "native"
     operators: frozenset[str] = field(default=LAYERS | {"Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"})
+    fused: tuple[str, ...] = ACTIVATIONS
+    open_end: bool = False

@@ -14,6 +14,9 @@ from edgepose.devices import Device
 from edgepose.errors import ConversionError
 from edgepose.model import PoseModel
 
+#: Precisions of a graph that nobody has calibrated.
+FLOATS = ("fp32", "fp16")
+
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-5), ("fp16", 5e-3)])
 def test_what_is_written_runs_and_stays_close(tmp_path: Path, precision: str, limit: float) -> None:
@@ -24,7 +27,7 @@ def test_what_is_written_runs_and_stays_close(tmp_path: Path, precision: str, li
     assert PoseModel.from_onnx(tmp_path / result.engine).spec == model.spec
 
 
-@pytest.mark.parametrize("precision", OnnxConverter.precisions)
+@pytest.mark.parametrize("precision", FLOATS)
 def test_converting_twice_gives_the_same_bytes(tmp_path: Path, precision: str) -> None:
     files = []
     for _ in range(2):
@@ -54,7 +57,7 @@ def test_half_keeps_a_dynamic_batch_and_size(tmp_path: Path) -> None:
 
 
 def test_wrong_requests_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="not in int8"):
+    with pytest.raises(ConversionError, match="not quantised"):
         OnnxConverter().convert(small(), tmp_path, "int8", {})
     with pytest.raises(ConversionError, match="no option wings"):
         OnnxConverter().convert(small(), tmp_path, "fp32", {"wings": 2})

@@ -22,9 +22,11 @@ from edgepose_converters.openvino import OpenVinoConverter
 from edgepose_runtimes.openvino import OpenVino
 
 CPU = Device("cpu")
+#: Precisions of a graph that nobody has calibrated.
+FLOATS = ("fp32", "fp16")
 
 
-@pytest.mark.parametrize("precision", OpenVinoConverter.precisions)
+@pytest.mark.parametrize("precision", FLOATS)
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.conformance) for n in SLOW)])
 def test_families(tmp_path: Path, name: str, precision: str) -> None:
     model = family(name)
@@ -41,7 +43,7 @@ def test_families(tmp_path: Path, name: str, precision: str) -> None:
 
 def test_half_is_half_the_size(tmp_path: Path) -> None:
     sizes = {}
-    for precision in OpenVinoConverter.precisions:
+    for precision in FLOATS:
         result = OpenVinoConverter().convert(family(QUICK[0]), tmp_path, precision, {})
         assert sorted(result.files) == sorted(p.name for p in tmp_path.iterdir())
         sizes[precision] = (tmp_path / "model.bin").stat().st_size
@@ -78,7 +80,7 @@ def test_dynamic_lengths_stay_dynamic(
     tmp_path: Path, batch: int | str, size: tuple[int | str, int | str], expected: tuple[int | None, ...]
 ) -> None:
     model = small(batch, size)
-    for precision in OpenVinoConverter.precisions:
+    for precision in FLOATS:
         OpenVinoConverter().convert(model, tmp_path, precision, {})
         session = OpenVino().open(tmp_path / "model.xml", CPU, {})
         assert session.inputs[0].shape == expected
@@ -86,7 +88,7 @@ def test_dynamic_lengths_stay_dynamic(
         assert moved(model, session, batch=batch if isinstance(batch, int) else 3) < 5e-3
 
 
-@pytest.mark.parametrize("precision", OpenVinoConverter.precisions)
+@pytest.mark.parametrize("precision", FLOATS)
 def test_converting_twice_gives_the_same_bytes(tmp_path: Path, precision: str) -> None:
     model = family("rtmpose_t")
     source = model.save(tmp_path / "model.onnx")
@@ -107,7 +109,7 @@ def test_converting_twice_gives_the_same_bytes(tmp_path: Path, precision: str) -
 
 
 def test_wrong_requests_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="not in int8"):
+    with pytest.raises(ConversionError, match="not quantised"):
         OpenVinoConverter().convert(small(), tmp_path, "int8", {})
     with pytest.raises(ConversionError, match="no option wings"):
         OpenVinoConverter().convert(small(), tmp_path, "fp32", {"wings": 2})
