@@ -120,10 +120,7 @@ def fold_high_biases(
     """
     draft = Draft(model.graph)
     pairs = [
-        (first, second)
-        for chain in chains(draft)
-        for first, second in pairwise(chain)
-        if first.bias and second.bias
+        (first, second) for chain in chains(draft) for first, second in pairwise(chain) if first.bias and second.bias
     ]
     if not pairs:
         return model
