@@ -1,0 +1,1 @@
+"""Stands in for ``acl.util``, of which edgepose needs nothing."""
