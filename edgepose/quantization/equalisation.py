@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..fitting.base import Pixels
 from ..graph.draft import Draft
 from ..graph.inference import check_and_infer
 from ..model import PoseModel
 from .chains import ChainLayer, along, chains
-from .tapping import Pixels, batches, channel_means
+from .tapping import batches, channel_means
 
 Array = npt.NDArray[np.float64]
 

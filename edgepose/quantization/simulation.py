@@ -17,6 +17,7 @@ import onnx
 from onnx import helper
 
 from ..errors import InputError
+from ..fitting.base import Pixels
 from ..graph.draft import Draft
 from ..graph.inference import check_and_infer
 from ..graph.passes.wiring import rename_uses
@@ -35,7 +36,7 @@ from .aimet_encodings import (
 )
 from .aimet_files import AimetEncodings
 from .aimet_placement import Sites, place
-from .tapping import Pixels, Taps, batches
+from .tapping import Taps, batches
 
 Array = npt.NDArray[Any]
 

@@ -12,17 +12,17 @@ from onnx import TensorProto, helper
 
 from ..errors import InputError
 from ..fitting import to_tensor
+from ..fitting.base import Pixels
 from ..graph.draft import Draft
 from ..graph.inference import shape_of
 from ..graph.running import Runner
 from ..model import PoseModel
 from ..spec import PoseSpec
 
-Pixels = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[np.float32]
 
 #: Inputs that go through the network at once where it takes any number: the values inside all stay in memory.
-_BATCH = 4
+_BATCH = 2
 
 
 class Taps:
@@ -83,7 +83,7 @@ def batches(
     model
         The network; the spec says how pixels become its input.
     samples
-        uint8 [B, H, W, 3], fitted to the input.
+        [B, H, W, 3], fitted to the input.
     on_sample
         Called after each sample.
 
