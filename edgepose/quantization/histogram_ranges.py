@@ -93,25 +93,26 @@ def _divergences(sums: _RunningSums, halves: Integers, size: int, levels: int) -
     edges[:, 0] += 1
     edges[:, -1] = stop
     mass, filled = np.diff(sums.mass[edges]), np.diff(sums.filled[edges])
+    level = mass / np.maximum(filled, 1)
+    first_filled, last_filled = filled[:, 0] > 0, filled[:, -1] > 0
+
+    # The last bin is in both; P's has all that lies outside as well.
+    first = sums.mass[start + 1]
+    outer = sums.counts[stop - 1].astype(np.float64)
+    last = outer + total - sums.mass[stop]
+    mass[:, -1] -= outer
+    filled[:, -1] -= outer > 0
+
+    inner = filled.sum(axis=1)
+    first_in_q, last_in_q = (first > 0) & first_filled, (last > 0) & last_filled
+    in_p = inner + (first > 0) + (last > 0)
+    in_q = inner + first_in_q + last_in_q
     with np.errstate(invalid="ignore", divide="ignore"):
-        level = np.where(filled > 0, mass / filled, 0.0)
-
-        # The last bin is in both; P's has all that lies outside as well.
-        first = sums.mass[start + 1]
-        outer = sums.counts[stop - 1].astype(np.float64)
-        last = outer + total - sums.mass[stop]
-        inner_mass, inner_filled = mass.copy(), filled.copy()
-        inner_mass[:, -1] -= outer
-        inner_filled[:, -1] -= outer > 0
-
-        in_p = inner_filled.sum(axis=1) + (first > 0) + (last > 0)
-        first_in_q, last_in_q = (first > 0) & (filled[:, 0] > 0), (last > 0) & (filled[:, -1] > 0)
-        in_q = inner_filled.sum(axis=1) + first_in_q + last_in_q
         share_p, share_q = _EPS * (bins - in_p) / in_p, _EPS * (bins - in_q) / in_q
-        mass_q = (level * inner_filled).sum(axis=1) + level[:, 0] * first_in_q + level[:, -1] * last_in_q
-
-        log_q = np.log(np.where(filled > 0, level - share_q[:, None], 1.0))
-        cross = ((inner_mass - inner_filled * share_p[:, None]) * log_q).sum(axis=1)
+        mass_q = np.einsum("ij,ij->i", level, filled) + level[:, 0] * first_in_q + level[:, -1] * last_in_q
+        # A group without counts weighs nothing, whatever its logarithm.
+        log_q = np.log(np.maximum(level - share_q[:, None], _EPS))
+        cross = np.einsum("ij,ij->i", mass, log_q) - share_p * np.einsum("ij,ij->i", filled, log_q)
         for edge, held, own in ((first, first_in_q, log_q[:, 0]), (last, last_in_q, log_q[:, -1])):
             cross += np.where(edge > 0, (edge - share_p) * np.where(held, own, np.log(_EPS)), 0.0)
         divergence = (_self_term(sums, start + 1, stop - 1, share_p, first, last) - cross) / total
