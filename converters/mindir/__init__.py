@@ -21,13 +21,21 @@ from edgepose.plugins import Conversion, Probe
 from .cell import PYTHON as MINDSPORE_PYTHON
 from .cell import export_cell
 from .file import mindir_pieces
+from .full_quant import CONFIG, full_quant_config
+from .int8_weights import store_int8
 from .mslite import PYTHON as LITE_PYTHON
 from .mslite import convert_by_lite
 from .operators import lower
 from .proof import Run, prove
 
 ENGINE = "model.mindir"
-_OPTIONS = ("mindir_version", "via")
+_OPTIONS = ("mindir_version", "skip_quant_node", "via")
+_INT8_NOTES = (
+    "INT8 weights only: they are stored as bytes with a scale for each output channel and computed with as float32, so"
+    " this is a quarter of the size and no faster than FP32.",
+    f"INT8 arithmetic on Ascend needs a host with CANN: '{CONFIG}' is the configuration for MindSpore Lite's converter"
+    " there, and says how to use it. It was not run on hardware.",
+)
 #: Before it, Softmax took all later axes as one.
 _OLDEST_OPSET = 13
 _NEWEST_OPSET = 17
@@ -36,11 +44,13 @@ _NEWEST_OPSET = 17
 class MindIrConverter:
     """Writes MindIR: by itself (version 1), through MindSpore (version 3) or through MindSpore Lite's converter.
 
-    FP16 is how the weights of convolutions and matrix products are stored; they are computed with as float32.
+    FP16 and INT8 are how the weights of convolutions and matrix products are stored; they are computed with as float32.
+    Beside an INT8 file lies the configuration with which MindSpore Lite's own converter makes INT8 for Ascend, on a
+    host with CANN.
     """
 
     name = "mindir"
-    precisions: Sequence[str] = ("fp32", "fp16")
+    precisions: Sequence[str] = ("fp32", "fp16", "int8")
     scheme = None
 
     def probe(self) -> Probe:
@@ -64,15 +74,18 @@ class MindIrConverter:
             from 2.3 on reads.
         via : str
             ``mslite``: MindSpore Lite's converter writes, and MindSpore Lite alone reads.
+        skip_quant_node : str
+            For INT8: names of nodes, with commas between, that stay float on Ascend.
         """
         version, via = _chosen(options)
         if precision not in self.precisions:
             raise ConversionError(f"MindIR is written in {', '.join(self.precisions)}, not in {precision}.")
         if via and precision != "fp32":
             raise ConversionError(
-                "MindSpore Lite's converter ignores half precision in MindIR files.",
+                "MindSpore Lite's converter ignores half precision in MindIR files, and its INT8 files do not run.",
                 hint="Leave 'via' out, or use --precision fp32.",
             )
+        skipped = _skipped(options, precision)
         notes = []
         graph = fixed_graph(model.graph)
         if any(_is_dynamic(model.graph)):
@@ -80,7 +93,12 @@ class MindIrConverter:
         if precision == "fp16":
             graph = store_half(graph)
             notes.append("Weights are stored as float16 and computed with as float32.")
-        program = lower(graph, keep_half=precision == "fp16")
+        beside: dict[str, str] = {}
+        if precision == "int8":
+            beside[CONFIG] = full_quant_config(graph, skipped)
+            graph = store_int8(graph).graph
+            notes += _INT8_NOTES
+        program = lower(graph, keep_stored=precision != "fp32")
         engine = folder / ENGINE
         tools: dict[str, str] = {}
         runtimes: tuple[str, ...] = ("mindspore-lite", "mindspore")
@@ -92,8 +110,10 @@ class MindIrConverter:
         else:
             with open(engine, "wb") as stream:
                 stream.writelines(mindir_pieces(program))
+        for name, text in beside.items():
+            (folder / name).write_text(text)
         runs = prove(engine, graph, runtimes)
-        return Conversion(ENGINE, (ENGINE,), tools, (*notes, *_told(runs)))
+        return Conversion(ENGINE, (ENGINE, *beside), tools, (*notes, *_told(runs)))
 
 
 def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -135,6 +155,15 @@ def _chosen(options: Mapping[str, Any]) -> tuple[int, str | None]:
     if via and version != "1":
         raise ConversionError("MindSpore Lite's converter writes version 1; choose one of 'via' and 'mindir_version'.")
     return int(version), via
+
+
+def _skipped(options: Mapping[str, Any], precision: str) -> list[str]:
+    names = [name.strip() for name in str(options.get("skip_quant_node", "")).split(",") if name.strip()]
+    if names and precision != "int8":
+        raise ConversionError(
+            "The option 'skip_quant_node' is for INT8.", hint="Use --precision int8, or leave it out."
+        )
+    return names
 
 
 def _told(runs: list[Run]) -> tuple[str, ...]:

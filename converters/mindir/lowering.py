@@ -42,15 +42,15 @@ class Lowering:
     ----------
     draft
         The graph, with inferred static shapes.
-    keep_half
-        Whether weights that are stored as float16 stay so, with a cast behind them.
+    keep_stored
+        Whether weights that are stored as float16 or bytes stay so, with a cast behind them.
     """
 
-    def __init__(self, draft: Draft, keep_half: bool) -> None:
+    def __init__(self, draft: Draft, keep_stored: bool) -> None:
         self.program = Program(draft.graph.name or "network")
         #: Values that are never negative.
         self.nonnegative: set[str] = set()
-        self._keep_half = keep_half
+        self._keep_stored = keep_stored
         self._draft = draft
         self._values: dict[str, Value] = {}
         self._arrays: dict[str, Array] = {}
@@ -316,9 +316,9 @@ class Lowering:
         ]
         return new
 
-    def half_weights(self, name: str, array: Array, result: str) -> bool:
-        """Keep float16 weights as they are stored, with a cast; whether it did."""
-        if not self._keep_half:
+    def stored_weights(self, name: str, array: Array, result: str) -> bool:
+        """Keep weights as they are stored, with a cast; whether it did."""
+        if not self._keep_stored:
             return False
         stored = self.value(name)
         self.set(result, self.call("Cast", stored, "float32", gives=array.shape, dtype="float32", name=result))

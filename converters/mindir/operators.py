@@ -19,15 +19,15 @@ from .shaping import OPERATORS as SHAPING
 OPERATORS: dict[str, Operator] = {**ELEMENTWISE, **LAYERS, **POOLING, **RESIZING, **SELECTING, **SHAPING}
 
 
-def lower(graph: onnx.ModelProto, *, keep_half: bool = False) -> Program:
+def lower(graph: onnx.ModelProto, *, keep_stored: bool = False) -> Program:
     """Write a graph as calls of MindSpore's primitives.
 
     Parameters
     ----------
     graph
         A simplified graph (:func:`edgepose.graph.passes.optimise`) of fixed batch and size.
-    keep_half
-        Whether weights that are stored as float16 stay so.
+    keep_stored
+        Whether weights that are stored as float16 or bytes stay so, with a cast behind them.
 
     Raises
     ------
@@ -36,4 +36,4 @@ def lower(graph: onnx.ModelProto, *, keep_half: bool = False) -> Program:
     """
     draft = Draft(graph)
     check_and_infer(draft)
-    return Lowering(draft, keep_half).run(OPERATORS)
+    return Lowering(draft, keep_stored).run(OPERATORS)

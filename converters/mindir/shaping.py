@@ -15,6 +15,9 @@ from .lowering import Lowering, Operator, Unsupported
 from .pooling import surround, zero_pad
 from .program import Value
 
+#: Element types that weights are stored in, to be computed with as float32.
+_STORED = (np.dtype(np.float16), np.dtype(np.uint8))
+
 
 def _identity(node: onnx.NodeProto, work: Lowering) -> None:
     work.set(node.output[0], work.value(node.input[0]))
@@ -161,8 +164,8 @@ def _cast(node: onnx.NodeProto, work: Lowering) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(to)
     stored = work.array(node.input[0])
     if stored is not None:
-        kept = stored.dtype == np.float16 and dtype == np.float32
-        if not (kept and work.half_weights(node.input[0], stored, node.output[0])):
+        kept = stored.dtype in _STORED and dtype == np.float32
+        if not (kept and work.stored_weights(node.input[0], stored, node.output[0])):
             work.set_constant(node.output[0], stored.astype(dtype))
         return
     x = work.value(node.input[0])

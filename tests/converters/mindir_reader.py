@@ -243,9 +243,10 @@ class _Writer:
             raise AssertionError(primitive)
 
     def weights(self, name: str) -> Any:
-        """The weights behind a cast, if there is one."""
-        maker = next((n for n in self.nodes if n.output[0] == name), None)
-        return self.arrays[name if maker is None else maker.input[0]]
+        """The weights behind a cast, and a shift and a scale, if there are any."""
+        while name not in self.arrays:
+            name = next(n for n in self.nodes if n.output[0] == name).input[0]
+        return self.arrays[name]
 
 
 SAME = {

@@ -27,7 +27,7 @@ from edgepose.plugins import converter
 
 
 def written(graph: onnx.ModelProto, half: bool = False) -> bytes:
-    return b"".join(mindir_pieces(lower(graph, keep_half=half)))
+    return b"".join(mindir_pieces(lower(graph, keep_stored=half)))
 
 
 def outputs(graph: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def test_without_mindspore_a_file_is_written_and_said_not_to_be_executed(
 @pytest.mark.parametrize(
     ("precision", "options", "message"),
     [
-        ("int8", {}, "fp32, fp16"),
+        ("bf16", {}, "fp32, fp16"),
         ("fp32", {"viaa": "mslite"}, "no option viaa"),
         ("fp32", {"via": "atc"}, "mslite"),
         ("fp32", {"mindir_version": 2}, "1 and 3"),

@@ -60,7 +60,7 @@ def difference(engine: Any, file: Path, graph: onnx.ModelProto) -> float:
 
 def write(graph: onnx.ModelProto, folder: Path, half: bool = False) -> Path:
     file = folder / "model.mindir"
-    file.write_bytes(b"".join(mindir_pieces(lower(graph, keep_half=half))))
+    file.write_bytes(b"".join(mindir_pieces(lower(graph, keep_stored=half))))
     return file
 
 
