@@ -253,7 +253,8 @@ class _Emitter:
         axis = None
         if self._scheme.per_channel:
             groups = int(attributes.get("group", 1))
-            axis = channel_axis(node.op_type, transposed=bool(attributes.get("transB")), groups=groups)
+            transposed = bool(attributes.get("transB"))
+            axis = channel_axis(node.op_type, transposed=transposed, groups=groups, shape=weights.shape)
         scales, rounded = self._learned(name, weights, axis)
         channels = 1 if axis is None else weights.shape[axis]
         if bias is not None and (axis is None or bias.size in (1, channels)):
@@ -273,17 +274,16 @@ class _Emitter:
         scales = weight_scales(weights, axis)
         original = self._rewritten.layers.get(name, name)
         rounding = self._rounding.get(original)
-        form = self._rewritten.forms.get(original)
+        form = self._rewritten.forms.get(name)
         if rounding is None:
             return scales, None
         if form is not None:
-            phases = form.strides[0] * form.strides[1]
             if rounding.ndim != 4:
                 raise InputError(f"The rounded weights of '{original}' have {rounding.ndim} dimensions, not 4.")
             rounding = convolution_weights(rounding, form)
-            if axis is not None:
-                # The deconvolution's own scales: the largest weight of any phase.
-                scales = np.tile(scales.reshape(phases, -1).max(axis=0), phases)
+            # Learned with the deconvolution's own scales.
+            own = form.scales if axis is not None else form.scales.max()
+            scales = np.resize(own, scales.shape)
         check_rounding(rounding, weights.shape)
         return scales, rounding
 

@@ -20,6 +20,8 @@ _PASSING = frozenset(
     | {"SpaceToDepth", "Identity", "Expand", "Tile", "Gather"}
 )
 
+#: Activations that give no negative numbers.
+_POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus"})
 #: Activations that rounding to the integers' range computes by itself.
 _BOUNDS = frozenset({"Relu", "Clip"})
 
@@ -27,6 +29,7 @@ _ASKED = "as asked"
 _PRODUCT = "a product of two activations"
 _COMPUTED = "its weights are computed"
 _SHAPE = "a form of the operator that has no int8 kernel"
+_GROUPED = "a deconvolution with groups, for which targets have no int8 kernel"
 _LAST = "its result is an output, or is decoded to coordinates"
 _DECONVOLUTION = "the target has no int8 deconvolution"
 
@@ -106,6 +109,19 @@ class _Graph:
             return attributes_of(node).get("mode", b"constant") != b"constant" or (fill is not None and not fill.any())
         return node.op_type in _PASSING
 
+    def never_negative(self, name: str) -> bool:
+        """Whether a value comes from an activation that gives no negative numbers."""
+        while name in self.makers:
+            i = self.makers[name]
+            node = self.nodes[i]
+            if node.op_type == "Clip":
+                low = self.draft.constant(node.input[1]) if len(node.input) > 1 else None
+                return low is not None and bool((low >= 0).all())
+            if not self.passes(i):
+                return node.op_type in _POSITIVE
+            name = node.input[0]
+        return False
+
     def weights_form(self, i: int) -> str | None:
         """Why a layer cannot have int8 weights; None if it can."""
         node = self.nodes[i]
@@ -120,6 +136,8 @@ class _Graph:
             return _COMPUTED
         weights = arrays[0]
         assert weights is not None
+        if node.op_type == "ConvTranspose" and attributes.get("group", 1) != 1:
+            return _GROUPED
         if node.op_type in ("Conv", "ConvTranspose"):
             return None if weights.ndim >= 3 else _SHAPE
         if weights.ndim != 2:
@@ -210,7 +228,7 @@ def place(
             tensors.add(result)
             fed.add(result)
     tensors -= graph.inside
-    groups, roots = _groups(graph, operators, tensors)
+    groups, roots = _groups(graph, scheme, operators, tensors)
     free = frozenset(
         groups[name] for i in layers if graph.nodes[i].op_type == "ConvTranspose" for name in graph.data(i)
     )
@@ -278,9 +296,13 @@ def _last(graph: _Graph) -> set[int]:
 
 
 def _groups(
-    graph: _Graph, operators: Iterable[int], tensors: set[str]
+    graph: _Graph, scheme: Scheme, operators: Iterable[int], tensors: set[str]
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Sets of values that have one scale, and whose ranges decide it."""
+    """Sets of values that have one scale, and whose ranges decide it.
+
+    What is concatenated shares a scale, since what follows sees one.  But a value without negatives keeps its zero
+    point 0, which bounds it at no cost, beside others that have another.
+    """
     parent = {name: name for name in tensors}
 
     def head(name: str) -> str:
@@ -294,6 +316,9 @@ def _groups(
     for i, node in enumerate(graph.nodes):
         sources = graph.data(i) if i in concats else [node.input[0]] if graph.passes(i) else []
         results = [o for o in node.output if o in tensors]
+        if i in concats and not scheme.symmetric:
+            mixed = [s for s in sources if not graph.never_negative(s)]
+            sources = mixed or sources
         if not sources or not results or not all(s in tensors for s in sources):
             continue
         derived.update(results)

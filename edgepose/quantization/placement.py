@@ -63,9 +63,8 @@ def quantisable(model: PoseModel, scheme: Scheme) -> tuple[Layer, ...]:
     arrays = {name: draft.constant(n.input[1]) for name, n in float_nodes.items()}
     rewritten, placement = placed(draft, scheme, ())
     found = []
-    for i in sorted(placement.layers):
-        name = draft.graph.node[i].output[0]
-        name = rewritten.layers.get(name, name)
+    names = (draft.graph.node[i].output[0] for i in sorted(placement.layers))
+    for name in dict.fromkeys(rewritten.layers.get(name, name) for name in names):
         node, weights = float_nodes[name], arrays[name]
         assert weights is not None  # placement has looked
         found.append(Layer(name, node.op_type, _macs(node, weights.shape, shapes), weights.size))

@@ -44,8 +44,8 @@ class IntWeights:
         return np.asarray(self.values * along(self.scales, self.axis, self.values.ndim), np.float32)
 
 
-def channel_axis(op_type: str, *, transposed: bool = False, groups: int = 1) -> int | None:
-    """Axis of the output channels of a layer's weights; None if they have none of their own (grouped deconvolution).
+def channel_axis(op_type: str, *, transposed: bool = False, groups: int = 1, shape: tuple[int, ...] = ()) -> int | None:
+    """Axis of the output channels of a layer's weights; None if they have none of their own.
 
     Parameters
     ----------
@@ -55,11 +55,14 @@ def channel_axis(op_type: str, *, transposed: bool = False, groups: int = 1) -> 
         Attribute ``transB`` of Gemm.
     groups
         Attribute ``group`` of ConvTranspose.
+    shape
+        Of the weights of a ConvTranspose with groups: where each group makes one channel of one, its inputs' axis is
+        its outputs' as well.
     """
     if op_type == "Conv" or (op_type == "Gemm" and transposed):
         return 0
-    if op_type == "ConvTranspose":
-        return 1 if groups == 1 else None
+    if op_type == "ConvTranspose" and groups > 1:
+        return 0 if shape[:2] == (groups, 1) else None
     return 1
 
 

@@ -21,7 +21,8 @@ def deconvolution(kernel, stride, pads, more, channels=(3, 5), *, activation=Non
     x = build.input("x", ("batch", channels[0], "height", "width"))
     inputs = [x, build.constant(rng.standard_normal((*channels, *kernel)).astype(np.float32), "w")]
     if bias:
-        inputs.append(build.constant(rng.standard_normal(channels[1]).astype(np.float32), "b"))
+        wide = channels[1] * attributes.get("group", 1)
+        inputs.append(build.constant(rng.standard_normal(wide).astype(np.float32), "b"))
     y = build.op(
         "ConvTranspose", *inputs, strides=[stride, stride], pads=pads, output_padding=more, name="y", **attributes
     )
@@ -63,6 +64,14 @@ def test_equal_for_every_shape_that_enlarges_by_the_stride(data):
     assert agreement(graph, feeds) < 1e-6
 
 
+@pytest.mark.parametrize("channels", [(6, 1), (6, 4)], ids=["depthwise", "grouped"])
+@pytest.mark.parametrize(("kernel", "pad"), [(4, 1), (2, 0), (6, 2)])
+def test_groups(kernel, pad, channels):
+    groups = 6 if channels[1] == 1 else 2
+    graph, feeds = deconvolution([kernel] * 2, 2, [pad] * 4, [0, 0], channels, activation="Relu", group=groups)
+    assert agreement(graph, feeds) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("kernel", "pad", "more"), [(4, 1, 0), (2, 0, 0), (3, 1, 1)], ids=["k4s2p1", "k2s2p0", "k3s2p1"]
 )
@@ -86,7 +95,6 @@ def test_the_activation_is_computed_before_weaving_and_names_stay():
     ("changes", "word"),
     [
         ({"kernel": [3, 3], "more": [0, 0]}, "enlarged"),
-        ({"group": 3, "channels": (3, 2)}, "groups"),
         ({"dilations": [2, 2]}, "dilated"),
         ({"auto_pad": "SAME_UPPER", "pads": None, "more": None}, "size"),
     ],
