@@ -14,6 +14,7 @@ import click
 COMMANDS = {
     "run": "Find people in pictures and videos.",
     "convert": "Convert a checkpoint to a target's bundle.",
+    "calibrate": "Find the ranges of activations for INT8, to use them more than once.",
     "verify": "Prove in pixels that a model gives the same poses as another.",
     "eval": "Measure COCO keypoint accuracy.",
     "info": "Show what a model or checkpoint is.",

@@ -88,7 +88,7 @@ def divergence_by_definition(counts: np.ndarray, half: int, levels: int) -> floa
     smooth = []
     for values in (p, q):
         some = values > 0
-        share = 1e-4 * np.count_nonzero(~some) / max(np.count_nonzero(some), 1)
+        share = 1e-4 * int((~some).sum()) / max(int(some.sum()), 1)
         if not some.any() or share >= 1:
             return math.inf
         smooth.append(np.where(some, values - share, 1e-4) / values.sum())
