@@ -116,7 +116,7 @@ class _Graph:
             node = self.nodes[i]
             if node.op_type == "Clip":
                 low = self.draft.constant(node.input[1]) if len(node.input) > 1 else None
-                return low is not None and bool((low >= 0).all())
+                return low is not None and bool(np.all(low.astype(np.float64) >= 0))
             if not self.passes(i):
                 return node.op_type in _POSITIVE
             name = node.input[0]
