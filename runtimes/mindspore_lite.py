@@ -13,15 +13,21 @@ from edgepose.errors import DeviceError
 from edgepose.interpreters import find_interpreter
 from edgepose.plugins import Probe, Session, Tensor, TensorInfo
 
+from .ascend_devices import check_index
 from .mindir_ports import Ports, read_ports
 from .mindspore_process import RemoteEngine
 from .mindspore_session import MindSporeSession, fixed_inputs
 from .mindspore_worker import Lite, brief
-from .options import refuse_unknown, whole_number
+from .options import choice, refuse_unknown, whole_number
 
 PYTHON = "EDGEPOSE_MSLITE_PYTHON"
 #: Kind of device -> MindSpore Lite's name for it.
 _TARGETS = {"cpu": "cpu", "ascend310": "ascend", "ascend310p": "ascend", "ascend310b": "ascend"}
+_CPU_OPTIONS, _ASCEND_OPTIONS = ("threads",), ("precision_mode", "provider")
+#: Of the Ascend context; the first is what MindSpore Lite takes where nothing is said.
+PRECISION_MODES = ("enforce_fp16", "enforce_fp32", "preferred_fp32", "enforce_origin", "preferred_optimal")
+#: Of the Ascend context: its own, or the graph engine.
+PROVIDERS = ("", "ge")
 _REMEDY = (
     "On PyPI it is for Python 3.7 alone: python3.7 -m venv lite; lite/bin/pip install mindspore-lite==2.0.0;"
     f" export {PYTHON}=$PWD/lite/bin/python. Other wheels: https://www.mindspore.cn/lite"
@@ -50,16 +56,26 @@ class MindSporeLite:
         -------
         threads : int
             Threads on the CPU; by default as many as MindSpore Lite chooses.
+        precision_mode : str
+            On Ascend: ``enforce_fp16`` (default), ``enforce_fp32``, ``preferred_fp32``, ``enforce_origin`` or
+            ``preferred_optimal``.
+        provider : str
+            On Ascend: ``ge`` for the graph engine, which newer versions have.
         """
         if device.name not in _TARGETS or (device.name == "cpu" and device.index):
             raise DeviceError(f"MindSpore Lite cannot use the device '{device}' here.", hint="Use --device cpu.")
-        refuse_unknown("MindSpore Lite", options, ("threads",))
-        ports = read_ports(engine)
+        on_cpu = device.name == "cpu"
+        refuse_unknown("MindSpore Lite", options, _CPU_OPTIONS if on_cpu else _ASCEND_OPTIONS)
         settings = {
             "target": _TARGETS[device.name],
             "index": device.index,
             "threads": whole_number("MindSpore Lite", options, "threads"),
         }
+        if not on_cpu:
+            settings["precision_mode"] = choice("MindSpore Lite", options, "precision_mode", PRECISION_MODES)
+            settings["provider"] = choice("MindSpore Lite", options, "provider", PROVIDERS)
+            check_index(device)
+        ports = read_ports(engine)
         opening = {
             "backend": "mindspore_lite",
             "engine": str(engine.resolve()),

@@ -63,7 +63,7 @@ class Lite:
             # Anything else computes with fewer digits on processors that can.
             context.cpu.precision_mode = "enforce_fp32"
         else:
-            context.ascend.device_id = options["index"]
+            _set_up_ascend(context.ascend, options)
         self._model = mindspore_lite.Model()
         self._model.build_from_file(engine, mindspore_lite.ModelType.MINDIR, context)
         self._context = context
@@ -90,7 +90,23 @@ class Lite:
         if self._context.target == ["cpu"]:
             cpu = self._context.cpu
             return f"target {targets}, {cpu.precision_mode}, {cpu.thread_num} thread(s)"
-        return f"target {targets}, device {self._context.ascend.device_id}"
+        ascend = self._context.ascend
+        provider = getattr(ascend, "provider", "")
+        said = f"target {targets}, device {ascend.device_id}, {ascend.precision_mode}"
+        return said + (f", provider {provider}" if provider else "")
+
+
+def _set_up_ascend(ascend: Any, options: dict[str, Any]) -> None:
+    """Set the Ascend part of a context; what a version does not have it would take without a word."""
+    wanted = {"device_id": options["index"], "precision_mode": options["precision_mode"]}
+    if options["provider"]:
+        wanted["provider"] = options["provider"]
+    for name, value in wanted.items():
+        if not hasattr(type(ascend), name):
+            raise ValueError(f"this version of MindSpore Lite has no '{name}' for Ascend")
+        setattr(ascend, name, value)
+        if getattr(ascend, name) != value:
+            raise ValueError(f"MindSpore Lite was told {name} = {value!r} and took {getattr(ascend, name)!r}")
 
 
 BACKENDS = {"mindspore": GraphCell, "mindspore_lite": Lite}

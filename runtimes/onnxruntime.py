@@ -83,10 +83,10 @@ class OnnxRuntime:
         try:
             session = ort.InferenceSession(str(engine), settings, providers=list(dict.fromkeys((provider, _CPU))))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise DeviceError(f"ONNX Runtime cannot load '{engine}': {_first_line(error)}") from error
+            raise DeviceError(f"ONNX Runtime cannot load '{engine}': {first_line(error)}") from error
         session.disable_fallback()
         used = session.get_providers()
-        assigned = _assigned(session)
+        assigned = assigned_operators(session)
         if used[:1] != [provider] or (assigned and not assigned[provider]):
             really = ", ".join(assigned or used)
             raise DeviceError(f"ONNX Runtime was asked for {provider} and uses {really} instead.")
@@ -111,7 +111,7 @@ class OnnxRuntimeSession:
         try:
             results = self._session.run(None, dict(feeds))
         except Exception as error:  # as above
-            raise DeviceError(f"ONNX Runtime failed on '{self._engine}': {_first_line(error)}") from error
+            raise DeviceError(f"ONNX Runtime failed on '{self._engine}': {first_line(error)}") from error
         return {info.name: np.asarray(value) for info, value in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def _version() -> str:
     return str(ort.__version__)
 
 
-def _assigned(session: Any) -> Counter[str]:
+def assigned_operators(session: Any) -> Counter[str]:
     """Provider -> how many operators it runs, as the session tells; empty where ONNX Runtime is too old to tell."""
     counts: Counter[str] = Counter()
     if hasattr(session, "get_provider_graph_assignment_info"):
@@ -146,5 +146,6 @@ def _info(node: Any) -> TensorInfo:
     return TensorInfo(node.name, shape, {"float": "float32", "double": "float64"}.get(dtype, dtype))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What ONNX Runtime says, without the rest."""
     return str(error).strip().split("\n")[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import onnx
 import pytest
 from edgepose_runtimes import acl_process
 
+from edgepose import devices
 from edgepose.graph.builder import GraphBuilder
 from edgepose.graph.passes import optimise
 from edgepose.graph.running import Runner
 from edgepose.keypoints import COCO_17
 from edgepose.model import PoseModel
 from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
+from edgepose.system import System
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 _PARTS = ("acl", "acl.rt", "acl.mdl", "acl.util", "acl.world", "acl.om")
@@ -49,6 +53,20 @@ def checked(world: Any) -> Iterator[Any]:
     yield world
     assert world.violations == []
     assert world.living() == {}
+
+
+def cards(root: Path, monkeypatch: pytest.MonkeyPatch, count: int = 1, chip: str = "310") -> None:
+    """Let the operating system show so many cards; ``chip`` is what ``npu-smi`` calls them."""
+    for name in (*(f"davinci{n}" for n in range(count)), "davinci_manager"):
+        (root / "dev").mkdir(parents=True, exist_ok=True)
+        (root / "dev" / name).touch()
+    tool = root / "bin" / "npu-smi"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"| {n}     {chip}     | OK     | NA       52     0     / 0             |" for n in range(count)]
+    tool.write_text("#!/bin/sh\ncat <<'TABLE'\n| npu-smi 23.0    Version: 23.0   |\n" + "\n".join(lines) + "\nTABLE\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(devices, "System", partial(System, root))
 
 
 def install(root: Path, version: str = "8.0", **settings: Any) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepose.lifeline import run
+from edgepose.system import System
 
 #: Where an installation may be, besides what the environment says.
 _ROOTS = ("/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/latest")
@@ -20,9 +20,8 @@ _NEEDED = ("ASCEND_OPP_PATH", "LD_LIBRARY_PATH")
 #: Files that name the version of an installation.
 _VERSION_FILES = ("*-linux/ascend_toolkit_install.info", "ascend_toolkit_install.info", "*-linux/ascend_*_install.info")
 _LONGEST = 1 << 16
-#: SoC of the card, as ``npu-smi info`` lists it under Name.
-_CARD = re.compile(r"\b(310(?:P[0-9]|B[0-9])?)\b")
-_PATIENCE = 15.0
+#: A card in ``npu-smi info``: its number, then its name, which is the SoC's without the word Ascend.
+_CARD = re.compile(r"^\s*\|\s*\d+\s+(?:Ascend)?(310(?:P[0-9]|B[0-9])?)\s", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,7 @@ def release(version: str) -> tuple[int, int] | None:
 
 def soc_here() -> str:
     """The SoC of the first card of this machine, as ``atc`` names it; empty if there is none."""
-    program = shutil.which("npu-smi")
-    if program is None:
-        return ""
-    try:
-        code, said = run([program, "info"], seconds=_PATIENCE)
-    except OSError:
-        return ""
-    # The version of the tool stands in the heading; cards have a line that begins with their number.
-    lines = [line for line in said.splitlines() if re.match(r"\|\s*\d+\s+310", line)]
-    found = _CARD.search(lines[0]) if code == 0 and lines else None
+    found = _CARD.search(System().said("npu-smi", "info"))
     return f"Ascend{found.group(1)}" if found else ""
 
 

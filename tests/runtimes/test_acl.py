@@ -146,7 +146,7 @@ def test_another_module_of_that_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert not PyAcl().probe().available
     with pytest.raises(DeviceError, match="is not pyACL"):
         PyAcl().open(touch(tmp_path / "model.om"), DEVICE, {})
-    monkeypatch.delitem(sys.modules, "acl")
+    del sys.modules["acl"]
 
 
 def test_no_driver(world: Any, tmp_path: Path) -> None:

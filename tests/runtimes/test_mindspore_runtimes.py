@@ -14,6 +14,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import ascend_machine
 import numpy as np
 import pytest
 from edgepose_converters.mindir.file import mindir_pieces
@@ -160,9 +161,15 @@ def test_feeds_devices_and_options_are_checked(tmp_path: Path) -> None:
                 runtime.open(file, device, {})
 
 
-def test_an_accelerator_that_is_not_there_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
+def test_an_accelerator_that_is_not_there_is_not_replaced_by_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeviceError, match="There is no ascend310 here"):
+        MindSporeLite().open(write(tmp_path), Device("ascend310"), {})
+    # The card is there, and CANN is not.
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
     with pytest.raises(DeviceError, match="libascend_kernel_plugin"):
-        MindSporeLite().open(write(tmp_path), Device("ascend310", 1), {})
+        MindSporeLite().open(write(tmp_path), Device("ascend310"), {})
 
 
 def child_of(session: Any) -> int:
