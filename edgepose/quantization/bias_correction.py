@@ -24,7 +24,7 @@ from ..graph.passes.wiring import Wiring, attributes_of
 from ..model import PoseModel
 from .chains import along, chains
 from .stepping import Stepper, by_channel
-from .tapping import batches, channel_means
+from .tapping import batches, channel_means, float_draft
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ def correct_biases(
     InputError
         If there are no samples, or a weight has another shape than the network's.
     """
-    exact, quantised = Draft(model.graph), Draft(model.graph)
+    exact, quantised = float_draft(model), float_draft(model)
     for name, array in weights.items():
         old = exact.constant(name)
         if old is None or old.shape != array.shape:
@@ -105,7 +105,7 @@ def correct_biases_analytically(
     model, weights, samples, on_sample
         As for :func:`correct_biases`.
     """
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     pairs = [
         (a, b)
         for chain in chains(draft)
@@ -172,7 +172,7 @@ def _less(shift: Floats, axis: int, value: Array) -> Array:
 
 def _with_biases(model: PoseModel, corrections: Mapping[str, Floats]) -> PoseModel:
     """The network with numbers [C] added to the biases of layers, by the layers' outputs."""
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     uses = Wiring(draft.graph).uses
     for node in draft.graph.node:
         if node.output[0] in corrections:

@@ -19,7 +19,7 @@ from ..graph.draft import Draft
 from ..graph.inference import check_and_infer
 from ..model import PoseModel
 from .chains import ChainLayer, along, chains
-from .tapping import batches, channel_means
+from .tapping import batches, channel_means, float_draft
 
 Array = npt.NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def equalise(model: PoseModel, *, replace_relu6: bool = False) -> PoseModel:
     PoseModel
         It computes the same, but for rounding, unless a ReLU6 was replaced.
     """
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     if replace_relu6:
         _replace_relu6(draft)
     for chain in chains(draft):
@@ -119,7 +119,7 @@ def fold_high_biases(
     on_sample
         Called after each.
     """
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     pairs = [
         (first, second) for chain in chains(draft) for first, second in pairwise(chain) if first.bias and second.bias
     ]

@@ -10,6 +10,8 @@ from typing import Any
 
 from ..artifact import Artifact, StageSource
 from ..errors import InputError
+from ..graph.half import widen_stored
+from ..graph.passes import optimise
 from ..model import PoseModel
 from .aimet_config import SimulationConfig
 from .bias_correction import correct_biases
@@ -88,7 +90,9 @@ def simulated_artifact(
                 hint="Convert the checkpoint with: edgepose convert CHECKPOINT --to onnx",
             )
         samples = calibration_set(options.calibration, stage.spec, images=options.images, limit=options.limit)
-        simulated = _simulated(PoseModel.from_onnx(stage.engine, stage.spec), samples, options, on_sample)
+        model = PoseModel.from_onnx(stage.engine, stage.spec)
+        model = PoseModel(optimise(widen_stored(model.graph)), model.spec, model.provenance)
+        simulated = _simulated(model, samples, options, on_sample)
         engine = simulated.save(folder / f"{index}-{stage.engine.name}")
         stages.append(dataclasses.replace(stage, engine=engine, precision="simulated"))
         records.append(samples.record)

@@ -36,7 +36,7 @@ from .aimet_encodings import (
 )
 from .aimet_files import AimetEncodings
 from .aimet_placement import Sites, place
-from .tapping import Taps, batches
+from .tapping import Taps, batches, float_draft
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +89,7 @@ def simulate(
     GraphError
         If the graph is not valid or does not run.
     """
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     sites = place(draft, config)
     if not sites.weights and not sites.activations:
         raise InputError("The configuration quantises nothing in this network.")
@@ -103,7 +103,7 @@ def simulate(
 
 def quantised_weights(model: PoseModel, config: SimulationConfig) -> dict[str, npt.NDArray[np.float32]]:
     """The weights that a simulation computes with, by initialiser."""
-    draft = Draft(model.graph)
+    draft = float_draft(model)
     sites = place(draft, config)
     _quantise_weights(draft, sites, config)
     return {name: np.asarray(draft.constant(name), np.float32) for name in sites.weights}

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..fitting import to_tensor
 from ..fitting.base import Pixels
 from ..graph.draft import Draft
+from ..graph.half import widen_stored
 from ..graph.inference import shape_of
 from ..graph.running import Runner
 from ..model import PoseModel
@@ -23,6 +24,11 @@ Tensor = npt.NDArray[np.float32]
 
 #: Inputs that go through the network at once where it takes any number: the values inside all stay in memory.
 _BATCH = 2
+
+
+def float_draft(model: PoseModel) -> Draft:
+    """A network to look at and change; weights that are stored as float16 are float32 in it."""
+    return Draft(widen_stored(model.graph))
 
 
 class Taps:

@@ -99,9 +99,9 @@ def constant(model: PoseModel, name: str) -> npt.NDArray[np.float64]:
 
 
 @st.composite
-def nets(draw: st.DrawFn) -> PoseModel:
-    """Chains and branches of convolutions of all kinds."""
-    net = Net(draw(st.integers(0, 2**32 - 1)), spread=draw(st.sampled_from([0.0, 1.0, 2.0])))
+def nets(draw: st.DrawFn, spreads: tuple[float, ...] = (0.0, 1.0, 2.0)) -> PoseModel:
+    """Chains and branches of convolutions of all kinds, their channels of about the same size or not."""
+    net = Net(draw(st.integers(0, 2**32 - 1)), spread=draw(st.sampled_from(spreads)))
     for i in range(draw(st.integers(2, 6))):
         kind = draw(st.sampled_from(["conv", "conv", "depthwise", "deconv", "skip", "pool"]))
         if kind == "deconv" and i < 3:
