@@ -60,7 +60,8 @@ def cards(root: Path, monkeypatch: pytest.MonkeyPatch, count: int = 1, chip: str
     for name in (*(f"davinci{n}" for n in range(count)), "davinci_manager"):
         (root / "dev").mkdir(parents=True, exist_ok=True)
         (root / "dev" / name).touch()
-    tool = root / "bin" / "npu-smi"
+    # What a program says is asked for once.
+    tool = root / f"{count}-{chip}" / "npu-smi"
     tool.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"| {n}     {chip}     | OK     | NA       52     0     / 0             |" for n in range(count)]
     tool.write_text("#!/bin/sh\ncat <<'TABLE'\n| npu-smi 23.0    Version: 23.0   |\n" + "\n".join(lines) + "\nTABLE\n")

@@ -1,0 +1,142 @@
+"""From a graph to poses on an Ascend device, through the command line; the device and CANN are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ascend_machine
+import numpy as np
+import pytest
+
+from edgepose.bundle import read_bundle
+from edgepose.graph.builder import GraphBuilder
+from edgepose.keypoints import COCO_17
+from edgepose.model import PoseModel
+from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
+
+if TYPE_CHECKING:
+    from conftest import Call
+
+PARK = Path(__file__).parent.parent.parent / "examples" / "park.jpg"
+
+
+@pytest.fixture
+def cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine with a card, its driver, CANN and its environment."""
+    root = ascend_machine.install(tmp_path / "cann")
+    ascend_machine.source_environment(root, monkeypatch)
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
+    with ascend_machine.checked(ascend_machine.pyacl(monkeypatch)):
+        yield root
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A network that looks for edges of seventeen kinds, blurred, so that each map has one clear peak."""
+    rng = np.random.default_rng(8)
+    build = GraphBuilder("edges")
+    x = build.input("image", ("batch", 3, 64, 48))
+    kinds = rng.standard_normal((17, 3, 3, 3)).astype(np.float32) / 5
+    x = build.op("Conv", x, build.constant(kinds, "kinds"), strides=[2, 2], pads=[1] * 4)
+    x = build.op("Relu", x)
+    ramp = 4 - np.abs(np.arange(-3, 4, dtype=np.float32))
+    blur = np.broadcast_to(np.outer(ramp, ramp) / ramp.sum() ** 2, (17, 1, 7, 7)).astype(np.float32)
+    x = build.op("Conv", x, build.constant(blur.copy(), "blur"), group=17, pads=[3] * 4)
+    build.output(x, "heatmaps", ("batch", 17, 32, 24))
+    entry = InputSpec("image", 64, 48, Crop(), mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+    model = PoseModel(build.build(), PoseSpec(entry, DecoderSpec("heatmap", {"heatmaps": "heatmaps"}), COCO_17))
+    return model.save(tmp_path / "edges.onnx")
+
+
+def persons(edgepose: Call, model: Path, *more: str) -> Any:
+    found = edgepose("run", PARK, "--model", model, "--json", "-", *more)
+    assert found.code == 0, found.err
+    return json.loads(found.out)["persons"], found.err
+
+
+def distances(ours: Any, others: Any) -> Any:
+    assert len(ours) == len(others) > 0
+    pairs = [(np.array(a["keypoints"]), np.array(b["keypoints"])) for a, b in zip(ours, others, strict=True)]
+    return np.concatenate([np.hypot(*(a - b)[:, :2].T) for a, b in pairs])
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("fp16", 3.0)])
+def test_convert_and_run(edgepose: Call, cann: Path, source: Path, precision: str, limit: float) -> None:
+    target = source.with_name("bundle")
+    done = edgepose("convert", source, "--to", "om", "--precision", precision, "-o", target)
+    assert done.code == 0, done.err
+    bundle = read_bundle(target)
+    assert bundle.manifest.stages[0].target == "om"
+    assert bundle.manifest.tools["cann"] == "8.0.RC3"
+    assert bundle.manifest.measured["parity"]["status"] == "executed"
+    assert "pyACL" in bundle.manifest.measured["parity"]["runtime"]
+    ours, said = persons(edgepose, target, "--device", "ascend310")
+    assert "pyACL 1.7.0 Ascend310, device 0" in said
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    off = distances(ours, others)
+    assert (off < limit).mean() >= 0.95
+
+
+def test_without_the_card_the_bundle_does_not_run_and_says_why(
+    edgepose: Call, cann: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "om", "-o", target).code == 0
+    for card in (tmp_path / "root" / "dev").glob("davinci*"):
+        card.unlink()
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
+    assert done.code == 2
+    assert "/dev/davinci0" in done.err
+    assert "driver" in done.err
+    done = edgepose("run", PARK, "--model", target, "--device", "cpu")
+    assert done.code == 2
+    assert "does not run on the device 'cpu'" in done.err
+    # The card is there, and pyACL is not.
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
+    monkeypatch.setitem(sys.modules, "acl", None)
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
+    assert done.code == 2
+    assert "set_env.sh" in done.err
+
+
+def test_a_card_of_another_kind(
+    edgepose: Call, cann: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "om", "-o", target).code == 0
+    ascend_machine.cards(tmp_path / "root", monkeypatch, chip="310P3")
+    ascend_machine.pyacl(monkeypatch, soc="Ascend310P3")
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
+    assert done.code == 2
+    assert "ascend310p" in done.err
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310p")
+    assert done.code == 2
+    assert "was compiled for Ascend310; the device here is Ascend310P3" in done.err
+
+
+def test_an_engine_that_gives_something_else_is_not_served(
+    edgepose: Call, cann: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "om", "-o", target).code == 0
+    # A device whose results are turned upside down.
+    from acl import om
+
+    computed = om.compute
+    monkeypatch.setattr(om, "compute", lambda *a: [r[:, :, ::-1].copy() for r in computed(*a)])
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
+    assert done.code == 2
+    assert "self-test" in done.err
+
+
+def test_doctor_knows_the_engines(edgepose: Call, cann: Path) -> None:
+    report = json.loads(edgepose("doctor", "--device", "ascend310", "--json").out)
+    (device,) = report["devices"]
+    assert device["found"]
+    assert "acl" in device["usable_with"]
+    engines = {(e["kind"], e["name"]): e for e in report["engines"]}
+    assert "CANN 8.0.RC3" in engines["converter", "om"]["found"]
