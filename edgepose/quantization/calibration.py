@@ -17,7 +17,7 @@ from .observers import PERCENTILE, Observer, observer_maker
 from .ranges import Ranges, fingerprint
 
 #: Of the methods, the one that stays nearest to FP32 where nothing is known of the network.
-DEFAULT_METHOD = "entropy"
+DEFAULT_METHOD = "percentile"
 
 
 def calibrate(
