@@ -14,6 +14,8 @@ import onnx
 from edgepose.errors import ConversionError
 from edgepose.graph.draft import Draft
 from edgepose.graph.half import store_half
+from edgepose.graph.passes.dead_code import remove_dead
+from edgepose.graph.passes.wiring import Wiring
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
 from edgepose.quantization.scheme import Scheme
@@ -22,6 +24,8 @@ from .quantised import check_quantised
 
 ENGINE = "model.xml"
 WEIGHTS = "model.bin"
+#: HardSwish is an operator since this version of the operator set.
+HARD_SWISH_OPSET = 14
 _FIRST = -(1 << 30)
 
 
@@ -67,7 +71,7 @@ class OpenVinoConverter:
 
 def _stored(model: PoseModel, precision: str) -> PoseModel:
     graph = store_half(model.graph) if precision == "fp16" else model.graph
-    return PoseModel(_keeping_slices(graph), model.spec, model.provenance)
+    return PoseModel(_with_hard_swish(_keeping_slices(graph)), model.spec, model.provenance)
 
 
 def _keeping_slices(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,6 +92,35 @@ def _keeping_slices(graph: onnx.ModelProto) -> onnx.ModelProto:
         if starts is not None and not starts.any():
             node.input[1] = draft.add_constant(np.full_like(starts, _FIRST), f"{node.input[1]}.from_end")
     return draft.finish()
+
+
+def _with_hard_swish(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Write x * HardSigmoid(x) as HardSwish, which OpenVINO (2026.4) computes with the layer before it, and in int8.
+
+    It recognises other ways of writing it, not this one.
+    """
+    if not any(n.op_type == "HardSigmoid" for n in graph.graph.node):
+        return graph
+    draft = Draft(graph)
+    if draft.opset < HARD_SWISH_OPSET:
+        return graph
+    uses = Wiring(draft.graph).uses
+    gates = {n.output[0]: n.input[0] for n in draft.graph.node if _is_swish_gate(n) and uses.get(n.output[0]) == 1}
+    for node in draft.graph.node:
+        for gate, x in (node.input[:2], node.input[1::-1]) if node.op_type == "Mul" else ():
+            if gates.get(gate) == x:
+                node.op_type = "HardSwish"
+                del node.input[:]
+                node.input.append(x)
+                break
+    remove_dead(draft)
+    return draft.finish()
+
+
+def _is_swish_gate(node: onnx.NodeProto) -> bool:
+    attributes = {a.name: a.f for a in node.attribute}
+    slope, offset = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+    return node.op_type == "HardSigmoid" and abs(slope - 1 / 6) < 1e-6 and offset == 0.5
 
 
 def _name_ports(network: Any, model: PoseModel) -> None:
