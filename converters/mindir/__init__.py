@@ -18,6 +18,7 @@ from edgepose.interpreters import find_interpreter
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
 
+from . import ascend
 from .cell import PYTHON as MINDSPORE_PYTHON
 from .cell import export_cell
 from .file import mindir_pieces
@@ -29,7 +30,8 @@ from .operators import lower
 from .proof import Run, prove
 
 ENGINE = "model.mindir"
-_OPTIONS = ("mindir_version", "skip_quant_node", "via")
+_OPTIONS = ("mindir_version", *ascend.OPTIONS, "skip_quant_node", "via")
+_ASCEND_NOTE = "Compiled for Ascend, and runs nowhere else. Not run on hardware."
 _INT8_NOTES = (
     "INT8 weights only: they are stored as bytes with a scale for each output channel and computed with as float32, so"
     " this is a quarter of the size and no faster than FP32.",
@@ -74,13 +76,18 @@ class MindIrConverter:
             from 2.3 on reads.
         via : str
             ``mslite``: MindSpore Lite's converter writes, and MindSpore Lite alone reads.
+        optimize : str
+            With ``via=mslite``: ``ascend_oriented`` compiles for Ascend, on a host with CANN.
+        soc_version : str
+            With ``ascend_oriented``: for which SoC; by default that of the host.
         skip_quant_node : str
             For INT8: names of nodes, with commas between, that stay float on Ascend.
         """
         version, via = _chosen(options)
         if precision not in self.precisions:
             raise ConversionError(f"MindIR is written in {', '.join(self.precisions)}, not in {precision}.")
-        if via and precision != "fp32":
+        target = ascend.chosen(options, via, precision)
+        if via and precision != "fp32" and target is None:
             raise ConversionError(
                 "MindSpore Lite's converter ignores half precision in MindIR files, and its INT8 files do not run.",
                 hint="Leave 'via' out, or use --precision fp32.",
@@ -90,7 +97,7 @@ class MindIrConverter:
         graph = fixed_graph(model.graph)
         if any(_is_dynamic(model.graph)):
             notes.append("Written for a batch of 1.")
-        if precision == "fp16":
+        if precision == "fp16" and target is None:
             graph = store_half(graph)
             notes.append("Weights are stored as float16 and computed with as float32.")
         beside: dict[str, str] = {}
@@ -103,7 +110,7 @@ class MindIrConverter:
         tools: dict[str, str] = {}
         runtimes: tuple[str, ...] = ("mindspore-lite", "mindspore")
         if via:
-            tool, tools_version = convert_by_lite(graph, program, engine)
+            tool, tools_version = convert_by_lite(graph, program, engine, target)
             tools, runtimes = {tool: tools_version}, ("mindspore-lite",)
         elif version == 3:
             tools, runtimes = {"mindspore": export_cell(program, engine)}, ("mindspore",)
@@ -112,8 +119,8 @@ class MindIrConverter:
                 stream.writelines(mindir_pieces(program))
         for name, text in beside.items():
             (folder / name).write_text(text)
-        runs = prove(engine, graph, runtimes)
-        return Conversion(ENGINE, (ENGINE, *beside), tools, (*notes, *_told(runs)))
+        told = _told(prove(engine, graph, runtimes)) if target is None else (_ASCEND_NOTE,)
+        return Conversion(ENGINE, (ENGINE, *beside), tools, (*notes, *told))
 
 
 def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:

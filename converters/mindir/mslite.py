@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edgepose.graph.passes.wiring import attributes_of, set_attribute
 from edgepose.interpreters import find_interpreter
 from edgepose.lifeline import run
 
+from . import ascend
 from .file import ports_message
 from .program import Program
 
@@ -23,18 +25,20 @@ PYTHON = "EDGEPOSE_MSLITE_PYTHON"
 #: What its ONNX parser knows at most; HardSwish, which is of opset 14, it does not.
 _OPSET = 13
 _PATIENCE = 1200
-# Run by MindSpore Lite's Python, which may be 3.7.
+# Run by MindSpore Lite's Python, which may be 3.7, with how to optimise and the configuration file, if there is one.
 _SCRIPT = """
 import sys
 import mindspore_lite
 converter = mindspore_lite.Converter()
 converter.save_type = mindspore_lite.ModelType.MINDIR
-converter.optimize = "none"
-converter.convert(mindspore_lite.FmkType.ONNX, "network.onnx", "network")
+converter.optimize = sys.argv[1]
+converter.convert(mindspore_lite.FmkType.ONNX, "network.onnx", "network", "", *sys.argv[2:])
 """
 
 
-def convert_by_lite(graph: onnx.ModelProto, program: Program, engine: Path) -> tuple[str, str]:
+def convert_by_lite(
+    graph: onnx.ModelProto, program: Program, engine: Path, target: ascend.Target | None = None
+) -> tuple[str, str]:
     """Let MindSpore Lite write ``engine``.
 
     Parameters
@@ -45,6 +49,8 @@ def convert_by_lite(graph: onnx.ModelProto, program: Program, engine: Path) -> t
         Its inputs and outputs.
     engine
         The file to write.
+    target
+        The Ascend device to compile for; None for a network that runs anywhere.
 
     Returns
     -------
@@ -56,24 +62,27 @@ def convert_by_lite(graph: onnx.ModelProto, program: Program, engine: Path) -> t
     ConversionError
         If the converter is not here or refuses.
     """
-    command, tool, version = _tool()
+    command, tool, version = _tool(target is not None)
     folder = engine.with_name(".mindspore-lite")
     folder.mkdir()
     try:
         (folder / "network.onnx").write_bytes(legalise(graph).SerializeToString(deterministic=True))
+        if target is not None:
+            shapes = {i.name: i.shape for i in program.inputs}
+            (folder / ascend.CONFIG).write_text(target.config(shapes), encoding="ascii")
         code, said = run(command, {"GLOG_v": "2", **os.environ}, _PATIENCE, folder)
         written = folder / "network.mindir"
         if code != 0 or not written.is_file():
-            raise ConversionError(f"{tool} {version} does not convert the graph: {_reason(said)}")
+            raise ConversionError(
+                f"{tool} {version} does not convert the graph: {_reason(said)}", hint=_hint(said, target)
+            )
         written.chmod(0o644)  # it is written for reading only
         with open(written, "ab") as stream:
             # Messages that follow each other are one message: this adds the names that the converter does not keep.
             stream.writelines(ports_message(program).pieces)
         written.replace(engine)
     finally:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return tool, version
 
 
@@ -96,11 +105,13 @@ def node_dilations(node: onnx.NodeProto) -> list[int]:
     return [int(d) for a in node.attribute if a.name == "dilations" for d in a.ints]
 
 
-def _tool() -> tuple[list[str], str, str]:
+def _tool(for_ascend: bool) -> tuple[list[str], str, str]:
+    optimize = ascend.ORIENTED if for_ascend else "none"
     program = shutil.which("converter_lite")
     if program is not None:
         options = ("--fmk=ONNX", "--modelFile=network.onnx", "--outputFile=network", "--saveType=MINDIR")
-        return [program, *options, "--optimize=none"], "converter_lite", ""
+        more = ["--inputDataFormat=NCHW", f"--configFile={ascend.CONFIG}"] if for_ascend else []
+        return [program, *options, f"--optimize={optimize}", *more], "converter_lite", ""
     interpreter = find_interpreter("mindspore_lite", PYTHON)
     if interpreter is None:
         raise ConversionError(
@@ -108,7 +119,22 @@ def _tool() -> tuple[list[str], str, str]:
             f" mindspore_lite that {PYTHON} names.",
             hint="Leave 'via' out: edgepose writes MindIR without it.",
         )
-    return [interpreter.program, "-c", _SCRIPT], "mindspore-lite", interpreter.version
+    more = [ascend.CONFIG] if for_ascend else []
+    return [interpreter.program, "-c", _SCRIPT, optimize, *more], "mindspore-lite", interpreter.version
+
+
+def _hint(said: str, target: ascend.Target | None) -> str | None:
+    if target is None:
+        return None
+    missing = re.search(r"(lib\w+\.so): cannot open shared object file", said)
+    if missing:
+        return (
+            f"{missing.group(1)} is a part of CANN: convert on a host with it, after"
+            " source /usr/local/Ascend/ascend-toolkit/set_env.sh; or leave 'optimize' out."
+        )
+    if target.mode == "enforce_origin":
+        return "Where the device computes in half precision only, fp32 is not possible: use --precision fp16."
+    return None
 
 
 def _reason(said: str) -> str:
