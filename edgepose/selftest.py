@@ -59,16 +59,28 @@ def self_test(stages: Sequence[Stage], bundle: Bundle) -> None:
         ]
         tolerance = max(TOLERANCE.get(precision, TOLERANCE["fp32"]), 2 * measured)
         tensor_tolerance = TENSOR_TOLERANCE.get(precision, TENSOR_TOLERANCE["fp32"])
-        problem = _problem(results, tolerance, tensor_tolerance, len(stage.spec.keypoints or ()) or 1)
-        if problem:
+        wrong = problem(results, tolerance, tensor_tolerance, len(stage.spec.keypoints or ()) or 1)
+        if wrong:
             raise DeviceError(
-                f"The self-test of '{name}' failed on {stage.session.placement}: {problem}.",
+                f"The self-test of '{name}' failed on {stage.session.placement}: {wrong}.",
                 hint="Look closer with: edgepose verify; convert the checkpoint again on or for this device.",
             )
 
 
-def _problem(results: Sequence[Comparison], tolerance: float, tensor_tolerance: float, joints: int) -> str:
-    """What is wrong with the answers to the golden frames of one stage; empty if nothing is."""
+def problem(results: Sequence[Comparison], tolerance: float, tensor_tolerance: float, joints: int) -> str:
+    """What is wrong with the answers to the golden frames of one stage; empty if nothing is.
+
+    Parameters
+    ----------
+    results
+        One for each frame.
+    tolerance
+        Pixels of the picture that a joint may be off.
+    tensor_tolerance
+        Largest error of an output, as a part of its largest value, where no joint can be compared.
+    joints
+        How many joints a person has.
+    """
     broken = {role for r in results for role, error in r.tensors.items() if not math.isfinite(error.largest)}
     if broken:
         return f"the outputs {', '.join(sorted(broken))} are not finite"

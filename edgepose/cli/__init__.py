@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": "Measure COCO keypoint accuracy.",
     "info": "Show what a model or checkpoint is.",
     "models": "List the models that come with edgepose.",
+    "selftest": "Prove a device: convert, run, compare in pixels, measure, and write a report.",
     "doctor": "Show which devices and engines are here, and how to mend what is not.",
 }
 
