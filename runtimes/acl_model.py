@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +95,7 @@ class OmModel:
     """
 
     def __init__(self, acl: Acl, path: Path, index: int, output_names: Sequence[str] = ()) -> None:
-        self._acl, self._path = acl, path
+        self._acl, self._path, self._pid = acl, path, os.getpid()
         self._lock = threading.Lock()
         self._releases: list[Callable[[], object]] = []
         self._profile: Port | None = None
@@ -180,6 +181,8 @@ class OmModel:
         self._profile_index = next((i for i, p in enumerate(inputs) if p.info.name == PROFILE_INPUT), -1)
         if self._profile_index >= 0:
             self._read_profiles()
+            if self.batches:
+                self.outputs_on_device = [_of_any_batch(p) for p in self.outputs_on_device]
 
     def _read_profiles(self) -> None:
         batch = self._call("mdl.get_dynamic_batch", self._desc)
@@ -254,6 +257,9 @@ class OmModel:
         acl_process.unregister(id(self))
         failures: list[DeviceError] = []
         steps, self._releases = self._releases, []
+        if self._pid != os.getpid():
+            # In a process that was forked from ours there is nothing of it to release.
+            return
         if len(steps) > 1:
             steps.append(lambda: self._acl.call(f"Cannot release '{self._path}'", "rt.set_context", self._context))
         while steps:
@@ -285,3 +291,9 @@ def _names(ports: Sequence[Port], recorded: Sequence[str]) -> list[str]:
 
 def _renamed(port: Port, name: str) -> Port:
     return Port(TensorInfo(name, port.info.shape, port.info.dtype), port.size, port.pointer)
+
+
+def _of_any_batch(port: Port) -> Port:
+    """The port, its batch left open, whichever batch the description names."""
+    info = port.info
+    return Port(TensorInfo(info.name, (None, *info.shape[1:]), info.dtype), port.size, port.pointer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,34 @@ def test_an_engine_that_gives_something_else_is_not_served(
     done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
     assert done.code == 2
     assert "self-test" in done.err
+
+
+def test_two_estimators_in_one_process_and_a_second_thread(edgepose: Call, cann: Path, source: Path) -> None:
+    import edgepose as package
+    from edgepose.media.pictures import read_picture
+
+    targets = [source.with_name(name) for name in ("one", "two")]
+    for target, precision in zip(targets, ("fp32", "fp16"), strict=True):
+        assert edgepose("convert", source, "--to", "om", "--precision", precision, "-o", target).code == 0
+    image = read_picture(PARK)
+    found: dict[str, Any] = {}
+    with (
+        package.load(targets[0], device="ascend310") as first,
+        package.load(targets[1], device="ascend310") as second,
+    ):
+        found["first"] = first(image)
+
+        def work() -> None:
+            found["second"] = second(image)
+            found["again"] = first(image)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        found["last"] = second(image)
+    np.testing.assert_array_equal(found["first"].keypoints, found["again"].keypoints)
+    np.testing.assert_array_equal(found["second"].keypoints, found["last"].keypoints)
+    assert not np.array_equal(found["first"].keypoints, found["second"].keypoints)
 
 
 def test_doctor_knows_the_engines(edgepose: Call, cann: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -428,6 +429,29 @@ def test_a_forked_process_is_refused(world: Any, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="forked"):
         PyAcl().open(tmp_path / "model.om", DEVICE, {})
     acl_process._process.pid = os.getpid()
+    child = os.fork()
+    if not child:
+        # Closing there must not touch what the parent goes on using; its stand-in counts calls.
+        before = len(world.calls)
+        session.close()
+        os._exit(0 if len(world.calls) == before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    session.run(pictures(network()))
+    session.close()
+
+
+def test_the_end_does_not_wait_for_ever(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = PyAcl().open(om_file(tmp_path / "model.om", network()), DEVICE, {})
+    monkeypatch.setattr(acl_process, "_GRACE", 0.05)
+    world.delay = 1.0
+    thread = threading.Thread(target=session.run, args=(pictures(network()),))
+    thread.start()
+    time.sleep(0.2)
+    acl_process._end()
+    # What runs is not pulled from under it; the driver takes everything back with the process.
+    assert not world.finalized
+    assert world.living()
+    thread.join()
     session.close()
 
 

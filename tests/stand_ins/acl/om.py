@@ -72,8 +72,8 @@ def read(data: bytes):
         model.inputs.append(Port(PROFILE_INPUT, (4,), "int32", 16))
     results = compute(model, [np.zeros(p.size, np.uint8) for p in model.inputs], largest)
     for (name, dtype), result in zip(said["outputs"], results, strict=True):
-        dims = [-1 if model.batches and i == 0 else n for i, n in enumerate(result.shape)]
-        model.outputs.append(Port(name, tuple(dims), dtype, result.size * np.dtype(dtype).itemsize))
+        # Those of the largest profile, as the description has it.
+        model.outputs.append(Port(name, result.shape, dtype, result.size * np.dtype(dtype).itemsize))
     return model
 
 
