@@ -80,6 +80,8 @@ class Manifest:
         Data set hash and method, for INT8.
     measured
         Parity and accuracy with their protocol.
+    notes
+        What the converter wants the user to know, a sentence each.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Manifest:
     tools: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
@@ -115,6 +118,7 @@ class Manifest:
             "tools": self.tools,
             "calibration": self.calibration,
             "measured": self.measured,
+            "notes": list(self.notes),
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
@@ -188,6 +192,7 @@ def finish_bundle(
     tools: Mapping[str, str] | None = None,
     calibration: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
     created: str | None = None,
 ) -> Manifest:
     """Hash every file in ``folder`` and write its manifest; see :class:`Manifest` for the parameters."""
@@ -206,6 +211,7 @@ def finish_bundle(
         tools=tools or {},
         calibration=calibration or {},
         measured=measured or {},
+        notes=tuple(notes),
     )
     _check_stages(folder, manifest)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -266,6 +272,7 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> Manifest:
         files={_text(n): (_size(f["size"]), _text(f["sha256"])) for n, f in data["files"].items()},
         created=_text(data["created"]),
         **{k: dict(data.get(k) or {}) for k in ("source", "license", "tools", "calibration", "measured")},
+        notes=tuple(_text(note) for note in data.get("notes") or ()),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import __version__
+from .artifact import Artifact, StageSource
 from .bundle import Bundle, BundleStage, finish_bundle, read_bundle, writing_bundle
 from .decoding import build_decoder
 from .devices import Device
@@ -19,14 +21,37 @@ from .fitting import fit
 from .golden import GOLDEN, GoldenFrame, write_golden
 from .graph.embed import default_embedding, embeddable
 from .graph.embed import embed as embed_graph
-from .importing import ImportOptions, Report, import_checkpoint
+from .importing import Imported, ImportOptions, Report, import_model
 from .model import PoseModel
-from .plugins import converter, runtime
+from .plugins import Converter, converter, runtime
 from .sample import sample_picture
 from .spec import PoseSpec
 
+if TYPE_CHECKING:
+    from .quantization.options import Int8Options
+
 #: What goes into the graph; None for what was measured to be fastest on the target.
 Embed = Collection[Literal["pre", "post"]] | None
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How imported networks become a target's bundle.
+
+    Attributes
+    ----------
+    embed
+        What goes into the graph: ``pre`` for colour, normalisation and layout, ``post`` for the decoder; None for what
+        was measured to be fastest on the target.
+    own
+        Options of the target's converter.
+    int8
+        How to quantise, for the precision ``int8``.
+    """
+
+    embed: Embed = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+    int8: Int8Options | None = None
 
 
 def convert(
@@ -35,6 +60,8 @@ def convert(
     *,
     output: str | Path | None = None,
     precision: str = "fp32",
+    calibration: str | Path | None = None,
+    int8: Int8Options | None = None,
     architecture: str | None = None,
     spec: str | Path | PoseSpec | None = None,
     opset: int | None = None,
@@ -50,20 +77,23 @@ def convert(
     Parameters
     ----------
     checkpoint
-        A file that :func:`edgepose.importing.import_checkpoint` reads.
+        What :func:`edgepose.importing.import_model` reads: a checkpoint, a bundle of FP32 ONNX graphs, or the name of
+        an embedded model.
     to
         Target: the name of an installed converter.
     output
         Folder of the bundle; by default ``<checkpoint>-<target>-<precision>`` in the current folder.
     precision
         ``fp32``, or another that the target has.
+    calibration
+        For ``int8``: a folder of pictures, a COCO JSON, a video, or a saved file of ranges; short for
+        ``int8=Int8Options(calibration=...)``.
+    int8
+        For ``int8``: calibration, budget and the rest; see :class:`edgepose.quantization.options.Int8Options`.
     architecture, spec, opset, batch, input_size, simplify
         How the checkpoint becomes a graph: see :class:`edgepose.importing.ImportOptions`.
-    embed
-        What goes into the graph: ``pre`` for colour, normalisation and layout, ``post`` for the decoder; None for what
-        was measured to be fastest on the target.
-    target_options
-        Options of the target's converter.
+    embed, target_options
+        See :class:`TargetOptions`.
     report
         Told what is being done.
 
@@ -77,6 +107,30 @@ def convert(
     EdgePoseError
         If it cannot be done; nothing was written then.
     """
+    if calibration is not None:
+        from .quantization.options import Int8Options
+
+        if int8 is not None:
+            raise ConversionError("Calibration was given twice, as 'calibration' and as 'int8'.")
+        int8 = Int8Options(calibration)
+    check_target(to, precision, int8)
+    folder = Path(output) if output is not None else Path(f"{Path(checkpoint).stem}-{to}-{precision}")
+    imported = import_model(checkpoint, ImportOptions(architecture, spec, opset, batch, input_size, simplify), report)
+    report(f"writing {folder}")
+    write_model_bundle(imported, folder, to, precision, TargetOptions(embed, target_options or {}, int8), report)
+    return read_bundle(folder)
+
+
+def check_target(to: str, precision: str, int8: Int8Options | None) -> Converter:
+    """The converter for a target, if it can work here and has this precision.
+
+    Raises
+    ------
+    ConversionError
+        If it cannot or has not, or calibration and precision do not go together.
+    PluginError
+        If there is none.
+    """
     target = converter(to)
     probe = target.probe()
     if not probe.available:
@@ -85,12 +139,14 @@ def convert(
         raise ConversionError(
             f"The target '{to}' has no precision '{precision}'.", hint=f"It has: {', '.join(target.precisions)}."
         )
-    folder = Path(output) if output is not None else Path(f"{Path(checkpoint).stem}-{to}-{precision}")
-    options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
-    model = embedded_for(import_checkpoint(checkpoint, options, report), to, embed)
-    report(f"writing {folder}")
-    write_model_bundle(model, folder, to, precision, target_options or {})
-    return read_bundle(folder)
+    if precision != "int8" and int8 is not None:
+        raise ConversionError(f"Calibration is for INT8, not for {precision}.", hint="Use --precision int8.")
+    if precision == "int8" and target.scheme is not None and int8 is None:
+        raise ConversionError(
+            f"INT8 for '{to}' needs calibration.",
+            hint="Give --calibration FOLDER with some hundred typical pictures, or a COCO JSON with --images.",
+        )
+    return target
 
 
 def embedded_for(model: PoseModel, to: str, parts: Embed) -> PoseModel:
@@ -110,25 +166,79 @@ def embedded_for(model: PoseModel, to: str, parts: Embed) -> PoseModel:
 
 
 def write_model_bundle(
-    model: PoseModel, folder: Path, to: str, precision: str, target_options: Mapping[str, Any]
+    imported: Imported,
+    folder: Path,
+    to: str,
+    precision: str,
+    options: TargetOptions | None = None,
+    report: Report = lambda line: None,
 ) -> None:
-    """Convert a model and write its bundle with golden frames, whole or not at all."""
+    """Convert networks and write their bundle with golden frames, whole or not at all."""
+    options = options or TargetOptions()
+    target = converter(to)
+    floats = [model for _, model in imported.stages]
     with writing_bundle(folder) as inside:
-        result = converter(to).convert(model, inside, precision, target_options)
-        write_golden(inside / GOLDEN, [golden_frame(model, inside)])
-        stages = [BundleStage("pose", to, precision, result.engine, model.spec)]
+        engines, calibration = floats, {}
+        if precision == "int8" and target.scheme is not None:
+            from .quantization.flow import quantise
+
+            assert options.int8 is not None
+
+            def build(models: Sequence[PoseModel], wanted: str, place: Path) -> Artifact:
+                stages = engines_of(imported, models, place, to, wanted, options).stages
+                return Artifact(imported.name, [StageSource(place / s.engine, to, wanted, s.spec) for s in stages])
+
+            roles = [role for role, _ in imported.stages]
+            result = quantise(floats, roles, build, target.precisions, target.scheme, options.int8, inside, report)
+            engines, calibration = result.models, result.record
+        reference = [embedded_for(model, to, options.embed) for model in floats]
+        written = engines_of(imported, engines, inside, to, precision, options)
+        for note in written.notes:
+            report(note)
+        frames = [golden_frame(model, inside, index) for index, model in enumerate(reference)]
+        write_golden(inside / GOLDEN, frames)
         finish_bundle(
             inside,
-            str(model.provenance.get("architecture") or model.graph.graph.name or folder.name),
-            stages,
-            source=model.provenance,
-            license={"name": "not stated by the checkpoint"},
-            tools={"edgepose": __version__, **result.tools},
-            measured={"parity": measure_conversion(model, inside, stages)},
+            imported.name,
+            written.stages,
+            source=imported.source,
+            license=imported.license,
+            tools={"edgepose": __version__, **written.tools},
+            calibration=calibration,
+            measured={"parity": measure_conversion(reference, inside, written.stages)},
+            notes=written.notes,
         )
 
 
-def golden_frame(model: PoseModel, folder: Path) -> GoldenFrame:
+@dataclass(frozen=True)
+class Written:
+    """What a converter wrote for all networks of a bundle."""
+
+    stages: Sequence[BundleStage]
+    tools: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def engines_of(
+    imported: Imported, models: Sequence[PoseModel], folder: Path, to: str, precision: str, options: TargetOptions
+) -> Written:
+    """Write the engines of networks into ``folder``: one lies there, two each in a folder of its role."""
+    stages: list[BundleStage] = []
+    tools: dict[str, str] = {}
+    notes: list[str] = []
+    for (role, _), model in zip(imported.stages, models, strict=True):
+        inside = folder if len(models) == 1 else folder / role
+        inside.mkdir(exist_ok=True)
+        ready = embedded_for(model, to, options.embed)
+        result = converter(to).convert(ready, inside, precision, options.own)
+        engine = (inside / result.engine).relative_to(folder).as_posix()
+        stages.append(BundleStage(role, to, precision, engine, result.spec or ready.spec))
+        tools.update(result.tools)
+        notes += result.notes
+    return Written(stages, tools, list(dict.fromkeys(notes)))
+
+
+def golden_frame(model: PoseModel, folder: Path, stage: int = 0) -> GoldenFrame:
     """A real picture through the reference runtime.
 
     Parameters
@@ -137,6 +247,8 @@ def golden_frame(model: PoseModel, folder: Path) -> GoldenFrame:
         The FP32 graph.
     folder
         Where a temporary copy of the graph may lie.
+    stage
+        Place of the network in its bundle.
     """
     picture, boxes = sample_picture()
     fitted = fit(picture, model.spec.input, boxes if model.spec.is_top_down else None)
@@ -145,9 +257,9 @@ def golden_frame(model: PoseModel, folder: Path) -> GoldenFrame:
     graph.write_bytes(model.to_bytes())
     try:
         session = runtime(REFERENCE_RUNTIME).open(graph, Device("cpu"), {})
-        stage = Stage(model.spec, session, build_decoder(model.spec))
-        outputs = {model.spec.decoder.outputs[role]: a for role, a in stage.infer(pixels).items()}
+        loaded = Stage(model.spec, session, build_decoder(model.spec))
+        outputs = {model.spec.decoder.outputs[role]: a for role, a in loaded.infer(pixels).items()}
         session.close()
     finally:
         graph.unlink()
-    return GoldenFrame(0, pixels, outputs, fitted.to_image)
+    return GoldenFrame(stage, pixels, outputs, fitted.to_image)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from . import __version__
 from .architectures import BuildOptions, build_network
-from .artifact import read_spec
+from .artifact import EMBEDDED, Artifact, read_spec, resolve
+from .bundle import MANIFEST, Role
 from .checkpoints import Checkpoint, read_checkpoint
-from .errors import ArchitectureError, SpecError
+from .errors import ArchitectureError, InputError, SpecError
 from .files import sha256_of
 from .graph.builder import DEFAULT_OPSET
 from .graph.foreign import adopt
@@ -51,6 +52,80 @@ class ImportOptions:
     batch: int | Literal["dynamic"] | None = None
     input_size: tuple[int, int] | None = None
     simplify: bool = False
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Networks that go into one bundle.
+
+    Attributes
+    ----------
+    name
+        Name of the model.
+    stages
+        Role and graph of each, in the order in which they run.
+    source, license
+        Where the weights came from, as the manifest tells it.
+    """
+
+    name: str
+    stages: tuple[tuple[Role, PoseModel], ...]
+    source: Mapping[str, Any]
+    license: Mapping[str, Any]
+
+
+def import_model(
+    model: str | Path, options: ImportOptions | None = None, report: Report = lambda line: None
+) -> Imported:
+    """Read a checkpoint, a bundle of FP32 ONNX graphs, or an embedded model by its name.
+
+    Parameters
+    ----------
+    model
+        As for :func:`import_checkpoint`; or the folder of a bundle; or the name of an embedded model (a file or folder
+        of that name is reached as ``./name``).
+    options
+        See :class:`ImportOptions`.  Of a bundle with two networks, ``input_size`` goes to the one that leaves its size
+        open.
+    report
+        Told what is being done.
+
+    Raises
+    ------
+    EdgePoseError
+        If it cannot be read, or the bundle holds something else than FP32 ONNX graphs.
+    """
+    options = options or ImportOptions()
+    if not ((isinstance(model, str) and model in EMBEDDED) or (Path(model) / MANIFEST).is_file()):
+        single = import_checkpoint(model, options, report)
+        name = str(single.provenance.get("architecture") or single.graph.graph.name or Path(model).stem)
+        return Imported(name, (("pose", single),), single.provenance, {"name": "not stated by the checkpoint"})
+    report(f"reading {model}")
+    artifact = resolve(model, options.spec)
+    if options.architecture is not None:
+        raise ArchitectureError(f"'{model}' brings its own graphs; no architecture is built.")
+    assert artifact.manifest is not None
+    roles: tuple[Role, ...] = ("pose",) if len(artifact.stages) == 1 else ("detector", "pose")
+    stages = tuple((role, _of_bundle(artifact, i, options)) for i, role in enumerate(roles))
+    return Imported(artifact.name, stages, artifact.manifest.source, artifact.manifest.license)
+
+
+def _of_bundle(artifact: Artifact, index: int, options: ImportOptions) -> PoseModel:
+    stage = artifact.stages[index]
+    if stage.target != "onnx" or stage.precision != "fp32":
+        raise InputError(
+            f"'{artifact.name}' holds a {stage.target} engine in {stage.precision}; only ONNX in FP32 goes further.",
+            hint="Convert the checkpoint that it was made from.",
+        )
+    model = PoseModel.from_onnx(stage.engine, stage.spec)
+    adopted = adopt(model.graph, stage.spec, model.provenance)
+    size = options.input_size
+    if len(artifact.stages) > 1 and _static_size(stage.spec) is not None:
+        size = None
+    graph = optimise(
+        adopted.graph, opset=options.opset, batch=options.batch, input_size=size, simplify=options.simplify
+    )
+    return PoseModel(graph, _resized(adopted.spec, size), adopted.provenance)
 
 
 def import_checkpoint(

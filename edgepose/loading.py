@@ -82,15 +82,47 @@ def load(
     stages: list[Stage] = []
     try:
         for source, (engine_api, where) in zip(sources, placed, strict=True):
-            session = engine_api.open(source.engine, where, options or {})
-            stages.append(Stage(source.spec, session, build_decoder(source.spec)))
-            _check_interface(source, session)
+            stages.append(_open(source, engine_api, where, options))
         if self_test or (self_test is None and placed[-1][1].name != "cpu" and artifact.bundle is not None):
             _test(artifact, stages[-len(artifact.stages) :])
         return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=min_score)
     except BaseException:
         for stage in stages:
             stage.session.close()
+        raise
+
+
+def place(source: StageSource, *, device: str = AUTO, runtime: str | None = None) -> tuple[Runtime, Device]:
+    """What :func:`load` would run a network on, without loading it.
+
+    Raises
+    ------
+    DeviceError
+        If nothing here runs such engines on that device.
+    PluginError
+        If there is no such runtime.
+    """
+    return _place(source, parse_device(device), runtime)
+
+
+def open_stage(source: StageSource, engine_api: Runtime, where: Device) -> Stage:
+    """Load one network by itself, a detector as well; the caller closes its session.
+
+    Raises
+    ------
+    EdgePoseError
+        If the engine cannot be loaded, or has other inputs and outputs than its spec says.
+    """
+    return _open(source, engine_api, where, None)
+
+
+def _open(source: StageSource, engine_api: Runtime, where: Device, options: Mapping[str, Any] | None) -> Stage:
+    session = engine_api.open(source.engine, where, options or {})
+    try:
+        _check_interface(source, session)
+        return Stage(source.spec, session, build_decoder(source.spec))
+    except BaseException:
+        session.close()
         raise
 
 

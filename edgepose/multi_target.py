@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import read_bundle
-from .conversion import Embed, embedded_for, write_model_bundle
-from .errors import ConversionError, EdgePoseError, InputError, PluginError
-from .evaluation.parity_run import measure_conversion
+from .conversion import TargetOptions, check_target, write_model_bundle
+from .errors import EdgePoseError, InputError, PluginError
 from .evaluation.timing import median_ms
 from .golden import GOLDEN, read_golden
-from .importing import ImportOptions, Report, import_checkpoint
+from .importing import ImportOptions, Report, import_model
 from .loading import load
-from .model import PoseModel
 from .plugins import converter, converters
 
 #: Stands for every target whose converter can work here.
@@ -36,7 +34,8 @@ class Row:
     size
         Bytes of the engine and its data, without golden frames and manifest.
     ms
-        Median milliseconds of one golden frame on the target's runtime; None if nothing here runs it.
+        Median milliseconds of one golden frame, of each network one, on the target's runtime; None if nothing here
+        runs it.
     device
         What it ran on, as read back from the engine; empty if it did not run.
     pixels
@@ -72,7 +71,7 @@ def convert_all(
     *,
     output: str | Path | None = None,
     options: ImportOptions | None = None,
-    embed: Embed = None,
+    target: TargetOptions | None = None,
     target_options: Mapping[str, Mapping[str, Any]] | None = None,
     report: Report = lambda line: None,
 ) -> list[Row]:
@@ -83,7 +82,7 @@ def convert_all(
     Parameters
     ----------
     checkpoint
-        A file that :func:`edgepose.importing.import_checkpoint` reads.
+        What :func:`edgepose.importing.import_model` reads.
     targets
         Names of converters; :data:`ALL_INSTALLED` stands for all that can work here.
     precisions
@@ -93,10 +92,10 @@ def convert_all(
         default the current folder.
     options
         How the checkpoint becomes a graph.
-    embed
-        As for :func:`edgepose.convert`.
+    target
+        What holds for all targets; calibration is used for ``int8`` alone.
     target_options
-        Target -> options of its converter.
+        Target -> options of its converter, beside those in ``target``.
     report
         Told what is being done.
 
@@ -121,16 +120,19 @@ def convert_all(
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Cannot write into '{parent}': {error.strerror or error}.") from error
-    model = import_checkpoint(checkpoint, options, report)
+    imported = import_model(checkpoint, options, report)
+    common = target or TargetOptions()
     rows = []
     for name in names:
         for precision in dict.fromkeys(precisions):
             folder = parent / f"{Path(checkpoint).stem}-{name}-{precision}"
             report(f"writing {folder}")
+            own = {**common.own, **(target_options or {}).get(name, {})}
+            chosen = TargetOptions(common.embed, own, common.int8 if precision == "int8" else None)
             try:
-                inside = embedded_for(model, name, embed)
-                _convert(inside, folder, name, precision, (target_options or {}).get(name, {}))
-                rows.append(_row(inside, folder, name, precision))
+                check_target(name, precision, chosen.int8)
+                write_model_bundle(imported, folder, name, precision, chosen, report)
+                rows.append(_row(folder, name, precision))
             except EdgePoseError as error:
                 rows.append(Row(name, precision, note=str(error).replace("\n", " ")))
     return rows
@@ -155,23 +157,13 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(f"{r.target} {r.precision}: {r.note}" for r in rows if r.note)])
 
 
-def _convert(model: PoseModel, folder: Path, to: str, precision: str, options: Mapping[str, Any]) -> None:
-    target = converter(to)
-    probe = target.probe()
-    if not probe.available:
-        raise ConversionError(f"The target '{to}' needs {probe.looked_for}, which is not here.", hint=probe.remedy)
-    if precision not in target.precisions:
-        raise ConversionError(f"The target has no precision '{precision}'; it has {', '.join(target.precisions)}.")
-    write_model_bundle(model, folder, to, precision, options)
-
-
-def _row(model: PoseModel, folder: Path, to: str, precision: str) -> Row:
+def _row(folder: Path, to: str, precision: str) -> Row:
     bundle = read_bundle(folder)
     size = sum(length for name, (length, _) in bundle.manifest.files.items() if name != GOLDEN)
-    parity = bundle.manifest.measured.get("parity") or measure_conversion(model, folder, bundle.manifest.stages)
+    parity = bundle.manifest.measured["parity"]
     if parity["status"] != "executed":
         return Row(to, precision, folder, size, note=f"not executed: {parity['reason']}")
-    frame = read_golden(bundle.path(GOLDEN))[0]
+    frames = read_golden(bundle.path(GOLDEN))
     with load(bundle, detector=None) as estimator:
-        ms = median_ms(estimator.stages[-1], frame.pixels)
+        ms = sum(median_ms(estimator.stages[f.stage], f.pixels) for f in frames)
         return Row(to, precision, folder, size, ms, estimator.placement, parity["pixels"]["p99"])

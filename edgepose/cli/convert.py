@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from ..quantization.options import Int8Options
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -70,6 +73,32 @@ def _embed(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option("--simplify", is_flag=True, help="Run onnxsim as well.")
 @click.option(
+    "--calibration",
+    metavar="PATH",
+    help="INT8: a folder of pictures, a COCO JSON with --images, a video, a bundle, a file of ranges, or 'imported' for"
+    " the ranges that the checkpoint brought.",
+)
+@click.option("--images", metavar="DIR", help="INT8: folder of the pictures of a COCO JSON.")
+@click.option(
+    "--method",
+    type=click.Choice(["naive", "entropy", "percentile", "mse", "sqnr"]),
+    help="INT8: how ranges are found; by default what was measured to be best.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="INT8: calibration samples, at most; 500.")
+@click.option(
+    "--max-ap-drop", type=click.FloatRange(min=0), metavar="P", help="INT8: AP points of 100 that may be lost."
+)
+@click.option("--max-oks-loss", type=click.FloatRange(0, 1), metavar="L", help="INT8: OKS that may be lost; no labels.")
+@click.option(
+    "--max-shift", type=click.FloatRange(min=0), metavar="PX", help="INT8: pixels of the input (p99); no labels."
+)
+@click.option("--samples", metavar="PATH", help="INT8: other pictures than the calibration's to measure the loss on.")
+@click.option("--annotations", metavar="JSON", help="INT8: other labels than the calibration's to measure AP on.")
+@click.option("--annotated-images", metavar="DIR", help="INT8: folder of their pictures.")
+@click.option("--keep-float", multiple=True, metavar="LAYER", help="INT8: a layer that stays in float; several times.")
+@click.option("--equalise", is_flag=True, help="INT8: cross-layer equalisation first.")
+@click.option("--pareto", metavar="FILE.png", help="INT8: draw everything that was tried.")
+@click.option(
     "-o",
     "--output",
     metavar="BUNDLE",
@@ -87,11 +116,16 @@ def command(
     embed: tuple[Literal["pre", "post"], ...] | None,
     simplify: bool,
     output: str | None,
+    **int8: Any,
 ) -> int:
     """Convert CHECKPOINT to a target's bundle.
 
     CHECKPOINT is a GluonCV or MXNet .params, an MXNet -symbol.json with its .params beside it, a MindSpore .ckpt, a
-    PyTorch .pth, .safetensors or .onnx; its content decides, not its name.
+    PyTorch .pth, .safetensors or .onnx; its content decides, not its name.  A bundle of FP32 ONNX graphs and the name
+    of an embedded model are converted as well.
+
+    INT8 is calibrated and kept within a budget: layers that cost too much stay in float.  Without a budget it is 0.4
+    AP points where there are labels, else 0.02 OKS.
     """
 
     def report(line: str) -> None:
@@ -100,11 +134,19 @@ def command(
     from ..importing import ImportOptions
 
     options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
+    quantisation = _int8(**int8)
     if len(targets) > 1 or "all-installed" in targets:
+        from ..conversion import TargetOptions
         from ..multi_target import convert_all, table
 
         rows = convert_all(
-            checkpoint, targets, (precision,), output=output, options=options, embed=embed, report=report
+            checkpoint,
+            targets,
+            (precision,),
+            output=output,
+            options=options,
+            target=TargetOptions(embed),
+            report=report,
         )
         click.echo(table(rows))
         return 1 if any(row.folder is None for row in rows) else 0
@@ -125,6 +167,7 @@ def command(
         to,
         output=output,
         precision=precision,
+        int8=quantisation,
         architecture=architecture,
         spec=spec,
         opset=opset,
@@ -137,6 +180,39 @@ def command(
     size = sum(p.stat().st_size for p in bundle.folder.rglob("*") if p.is_file())
     click.echo(f"{bundle.folder}: {size / 1e6:.1f} MB; {_parity(bundle.manifest.measured.get('parity', {}))}")
     return 0
+
+
+def _int8(
+    calibration: str | None,
+    method: str | None,
+    limit: int | None,
+    max_ap_drop: float | None,
+    max_oks_loss: float | None,
+    max_shift: float | None,
+    pareto: str | None,
+    **rest: Any,
+) -> Int8Options | None:
+    """What was said about INT8; None if nothing was."""
+    given = [
+        (metric, value)
+        for metric, value in (("ap", max_ap_drop), ("oks", max_oks_loss), ("shift", max_shift))
+        if value is not None
+    ]
+    if calibration is None:
+        others = (method, limit, pareto, *rest.values())
+        if given or any(o not in (None, False, ()) for o in others):
+            raise click.UsageError("The options of INT8 need --calibration.")
+        return None
+    if len(given) > 1:
+        raise click.UsageError("Give one budget: --max-ap-drop, --max-oks-loss or --max-shift.")
+    from ..quantization.budget import Budget
+    from ..quantization.options import Int8Options
+
+    chosen: dict[str, Any] = {
+        name: value for name, value in (("method", method), ("limit", limit)) if value is not None
+    }
+    budget = Budget(*given[0]) if given else None  # type: ignore[arg-type]
+    return Int8Options(calibration, budget=budget, picture=pareto, **chosen, **rest)
 
 
 def _parity(measured: Mapping[str, Any]) -> str:

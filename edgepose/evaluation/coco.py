@@ -87,17 +87,23 @@ class CocoAnnotations:
         dict
             :data:`STATISTICS` -> value in 0..1; -1 where no person falls in the class.
         """
+        evaluation = self.evaluation(results, image_ids)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return {name: float(value) for name, value in zip(STATISTICS, evaluation.stats, strict=True)}
+
+    def evaluation(self, results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> Any:
+        """A ``pycocotools.cocoeval.COCOeval`` of COCO keypoint results on the given images, not yet evaluated."""
         from pycocotools.cocoeval import COCOeval
 
         with contextlib.redirect_stdout(io.StringIO()):
             found = self.coco.loadRes([dict(r) for r in results]) if results else _no_results(self.coco)
             evaluation = COCOeval(self.coco, found, "keypoints")
-            evaluation.params.imgIds = list(image_ids)
-            evaluation.params.catIds = [PERSON]
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return {name: float(value) for name, value in zip(STATISTICS, evaluation.stats, strict=True)}
+        evaluation.params.imgIds = list(image_ids)
+        evaluation.params.catIds = [PERSON]
+        return evaluation
 
 
 def coco_keypoints(keypoints: npt.NDArray[np.float32], keypoint_set: KeypointSet) -> npt.NDArray[np.float32]:

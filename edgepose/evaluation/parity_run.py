@@ -20,10 +20,10 @@ from ..artifact import EMBEDDED_DETECTOR, Artifact, StageSource, resolve
 from ..bundle import BundleStage
 from ..decoding import build_decoder
 from ..devices import AUTO
-from ..errors import DependencyError, DeviceError, InputError, PluginError
+from ..errors import DeviceError, InputError, PluginError
 from ..estimator import Estimator, Stage
 from ..golden import GOLDEN, GoldenFrame, read_golden
-from ..loading import load
+from ..loading import load, open_stage, place
 from ..media.boxes import BoxFile
 from ..media.frames import Failure, Frame
 from ..media.source import open_source
@@ -160,17 +160,17 @@ def verify(
     return Parity(comparisons, unreadable)
 
 
-def measure_conversion(model: PoseModel, folder: Path, stages: Sequence[BundleStage]) -> dict[str, Any]:
-    """Run what a converter wrote on the golden frames, against the graph that it was made from.
+def measure_conversion(models: Sequence[PoseModel], folder: Path, stages: Sequence[BundleStage]) -> dict[str, Any]:
+    """Run what a converter wrote on the golden frames, against the graphs that it was made from.
 
     Parameters
     ----------
-    model
-        The FP32 graph.
+    models
+        The FP32 graph of each stage.
     folder
-        Where the engine and ``golden.npz`` are; the bundle need not be finished.
+        Where the engines and ``golden.npz`` are; the bundle need not be finished.
     stages
-        The bundle's one stage.
+        The bundle's stages.
 
     Returns
     -------
@@ -182,29 +182,37 @@ def measure_conversion(model: PoseModel, folder: Path, stages: Sequence[BundleSt
     Raises
     ------
     EdgePoseError
-        If the engine loads and then fails, or gives something else than its spec says.
+        If something here runs such engines, and this one does not load, fails, or gives something else than its spec
+        says.
     """
-    stage = stages[-1]
-    source = StageSource(folder / stage.engine, stage.target, stage.precision, stage.spec)
-    try:
-        estimator = load(Artifact(stage.engine, [source]), detector=None)
-    except (DeviceError, PluginError, DependencyError) as error:
-        return {"status": "not executed", "reason": error.message}
-    with estimator:
-        frames = [f for f in read_golden(folder / GOLDEN) if f.stage == len(stages) - 1]
+    frames = read_golden(folder / GOLDEN)
+    comparisons: list[Comparison] = []
+    placements: list[str] = []
+    for index, (model, stage) in enumerate(zip(models, stages, strict=True)):
+        source = StageSource(folder / stage.engine, stage.target, stage.precision, stage.spec)
+        try:
+            engine_api, device = place(source)
+        except (DeviceError, PluginError) as error:
+            return {"status": "not executed", "reason": " ".join(filter(None, (error.message, error.hint)))}
+        loaded = open_stage(source, engine_api, device)
         decoder = build_decoder(model.spec)
-        comparisons = [
-            compare(recorded(model.spec, decoder, f), look_at_golden(estimator.stages[-1], f), f"golden frame {i}")
-            for i, f in enumerate(frames)
-        ]
-        return {
-            "status": "executed",
-            **Parity(comparisons).to_dict(),
-            "frames": len(frames),
-            "device": str(estimator.device),
-            "runtime": estimator.placement,
-            "reference": f"the FP32 graph in {REFERENCE_RUNTIME}",
-        }
+        try:
+            comparisons += [
+                compare(recorded(model.spec, decoder, f), look_at_golden(loaded, f), f"golden frame {i}", stage.role)
+                for i, f in enumerate(frames)
+                if f.stage == index
+            ]
+            placements.append(loaded.session.placement)
+        finally:
+            loaded.session.close()
+    return {
+        "status": "executed",
+        **Parity(comparisons).to_dict(),
+        "frames": len(frames),
+        "device": str(device),
+        "runtime": "; ".join(dict.fromkeys(placements)),
+        "reference": f"the FP32 graph in {REFERENCE_RUNTIME}",
+    }
 
 
 def golden_frames(artifact: Artifact) -> list[GoldenFrame]:

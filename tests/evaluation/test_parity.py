@@ -303,14 +303,14 @@ def test_golden_frames_know_the_way_back_to_the_picture(tmp_path: Path) -> None:
 
 def test_a_conversion_is_measured_where_it_can_run(folder: Path, base: PoseModel) -> None:
     bundle = read_bundle(folder / "bundle")
-    measured = measure_conversion(base, bundle.folder, bundle.manifest.stages)
+    measured = measure_conversion([base], bundle.folder, bundle.manifest.stages)
     assert measured["status"] == "executed"
     assert measured["pixels"]["max"] <= 0.05
     assert measured["joints"]["compared"] >= 17
     assert "onnxruntime" in measured["runtime"]
     json.dumps(measured, allow_nan=False)
     stage = BundleStage("pose", "no-such-target", "fp32", "model.onnx", base.spec)
-    measured = measure_conversion(base, bundle.folder, [stage])
+    measured = measure_conversion([base], bundle.folder, [stage])
     assert measured["status"] == "not executed"
     assert "no-such-target" in measured["reason"]
 

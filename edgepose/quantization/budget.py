@@ -1,0 +1,94 @@
+"""What INT8 may cost, and what was measured of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import InputError
+
+Metric = Literal["ap", "oks", "shift"]
+_UNITS = {"ap": "AP points lost", "oks": "OKS lost", "shift": "px (p99)"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that INT8 may cost.
+
+    Attributes
+    ----------
+    metric
+        ``ap``: COCO AP lost, in points of 100, on labelled pictures.  ``oks``: one minus the mean OKS of the people
+        with those that the FP32 model finds, no labels needed; people lost or too many count as 0.  ``shift``: pixels
+        of the calibration inputs that one joint in a hundred may exceed.
+    limit
+        In the metric's unit.
+    """
+
+    metric: Metric
+    limit: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit) and self.limit >= 0):
+            raise InputError(f"The budget is {self.limit}; it must be a number of at least 0.")
+
+    def __str__(self) -> str:
+        return f"at most {self.limit:g} {_UNITS[self.metric]}"
+
+
+#: Where the user sets none: half a point within Intel's published losses (0.1 to 0.4 AP) where there are labels.
+DEFAULT_AP, DEFAULT_OKS = Budget("ap", 0.4), Budget("oks", 0.02)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A candidate, measured.
+
+    Attributes
+    ----------
+    kept
+        Layers in float, ``stage/layer`` where there are two networks.
+    ap
+        AP in points of 100; None without labels.
+    oks_loss
+        One minus the mean OKS with the FP32 model.
+    shift
+        99th percentile of the joints' distance from the FP32 model's, in pixels of the inputs.
+    ms
+        Median milliseconds of one input through all networks.
+    size
+        Bytes of the engines.
+    """
+
+    kept: tuple[str, ...]
+    ap: float | None
+    oks_loss: float
+    shift: float
+    ms: float
+    size: int
+
+    def cost(self, budget: Budget, full: Measurement) -> float:
+        """What it loses against the FP32 model ``full``, in the unit of the budget."""
+        if budget.metric == "oks":
+            return self.oks_loss
+        if budget.metric == "shift":
+            return self.shift
+        assert self.ap is not None
+        assert full.ap is not None
+        return full.ap - self.ap
+
+    def meets(self, budget: Budget, full: Measurement) -> bool:
+        """Whether it stays within the budget."""
+        return self.cost(budget, full) <= budget.limit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        return {
+            "float": list(self.kept),
+            "AP": None if self.ap is None else round(self.ap, 3),
+            "oks_loss": round(self.oks_loss, 6),
+            "shift_p99": round(self.shift, 4),
+            "ms": round(self.ms, 3),
+            "bytes": self.size,
+        }

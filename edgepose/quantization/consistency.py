@@ -1,0 +1,106 @@
+"""How far a quantised network's poses lie from its FP32 form's, on unlabelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..decoding import build_decoder
+from ..devices import Device
+from ..errors import InputError
+from ..estimator import Stage
+from ..evaluation.parity import Comparison, compare
+from ..evaluation.parity_people import look_at_golden, recorded
+from ..golden import GoldenFrame
+from ..model import PoseModel
+from ..plugins import runtime
+
+_RUNTIME = "onnxruntime"
+
+
+def open_graph(model: PoseModel, folder: Path) -> Stage:
+    """A graph in ONNX Runtime on the CPU; the caller closes its session.
+
+    Raises
+    ------
+    DeviceError
+        If ONNX Runtime refuses it.
+    """
+    path = folder / "graph.onnx"
+    path.write_bytes(model.to_bytes())
+    try:
+        return Stage(model.spec, runtime(_RUNTIME).open(path, Device("cpu"), {}), build_decoder(model.spec))
+    finally:
+        path.unlink()
+
+
+class Reference:
+    """The FP32 network's answers on some inputs.
+
+    Parameters
+    ----------
+    model
+        The FP32 graph.
+    samples
+        [B, H, W, 3] BGR batches of grey levels, fitted to its input.
+    limit
+        How many inputs are used, at most.
+    """
+
+    def __init__(self, model: PoseModel, samples: Iterable[npt.NDArray[Any]], limit: int) -> None:
+        self._spec, self._decoder = model.spec, build_decoder(model.spec)
+        self._frames: list[GoldenFrame] = []
+        left = limit
+        with TemporaryDirectory() as folder:
+            stage = open_graph(model, Path(folder))
+            try:
+                for batch in samples:
+                    pixels = np.clip(np.rint(batch[:left]), 0, 255).astype(np.uint8)
+                    outputs = {model.spec.decoder.outputs[role]: a for role, a in stage.infer(pixels).items()}
+                    self._frames.append(GoldenFrame(0, pixels, outputs))
+                    left -= len(pixels)
+                    if left <= 0:
+                        break
+            finally:
+                stage.session.close()
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """The first input, uint8 [1, H, W, 3], BGR."""
+        return self._frames[0].pixels[:1]
+
+    def compare(self, stage: Stage) -> list[Comparison]:
+        """A network's answers on the same inputs, against the FP32 network's."""
+        return [
+            compare(recorded(self._spec, self._decoder, frame), look_at_golden(stage, frame), f"sample {i}")
+            for i, frame in enumerate(self._frames)
+        ]
+
+
+def oks_loss(comparisons: Sequence[Comparison]) -> float:
+    """One minus the mean OKS of the people with the FP32 network's; people of one of the two only count as 0.
+
+    Raises
+    ------
+    InputError
+        If there is nobody in any of the inputs.
+    """
+    oks = np.concatenate([c.oks for c in comparisons] or [np.zeros(0)])
+    alone = sum(c.missing + c.extra for c in comparisons)
+    if not len(oks) + alone:
+        raise InputError(
+            "The FP32 network finds nobody in the calibration pictures, so what INT8 costs cannot be measured.",
+            hint="Calibrate with pictures of people.",
+        )
+    return 1 - float(oks.sum()) / (len(oks) + alone)
+
+
+def shift_p99(comparisons: Sequence[Comparison]) -> float:
+    """Distance in pixels of the inputs that one joint in a hundred exceeds; 0 if no joint counts."""
+    shifts = np.concatenate([c.shifts for c in comparisons] or [np.zeros(0)])
+    return float(np.percentile(shifts, 99)) if len(shifts) else 0.0

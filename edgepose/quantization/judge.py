@@ -1,0 +1,140 @@
+"""Measuring candidates: as the target's own engines where they run here, on labelled or unlabelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artifact import Artifact, StageSource
+from ..errors import DeviceError, PluginError
+from ..estimator import Stage
+from ..evaluation.coco import CocoAnnotations
+from ..evaluation.runner import evaluate
+from ..evaluation.timing import median_ms
+from ..loading import load, open_stage, place
+from ..model import PoseModel
+from .budget import Measurement
+from .consistency import Reference, oks_loss, shift_p99
+
+#: Writes the engines of networks in a precision into a folder and says what they are.
+Build = Callable[[Sequence[PoseModel], str, Path], Artifact]
+#: As ``edgepose eval`` does by default: AP counts weak people as well.
+MIN_SCORE = 0.02
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled pictures.
+
+    Attributes
+    ----------
+    truth
+        COCO annotations.
+    images
+        Folder of the pictures.
+    """
+
+    truth: CocoAnnotations
+    images: Path
+
+    @property
+    def ids(self) -> list[int]:
+        """The pictures that count."""
+        return [int(r["id"]) for r in self.truth.images]
+
+
+class Judge:
+    """Measures candidates of one model on one target.
+
+    Parameters
+    ----------
+    build
+        Makes engines of graphs.
+    references
+        The FP32 answers of each network.
+    labelled
+        Labelled pictures; None to go without AP.
+    """
+
+    def __init__(self, build: Build, references: Sequence[Reference], labelled: Labelled | None) -> None:
+        self._build, self._references, self.labelled = build, references, labelled
+        #: What the last candidate ran on.
+        self.placement = ""
+
+    @property
+    def inputs(self) -> list[npt.NDArray[np.uint8]]:
+        """An input for each network, uint8 [1, H, W, 3], BGR."""
+        return [r.pixels for r in self._references]
+
+    def measure(
+        self, models: Sequence[PoseModel], precision: str, kept: Sequence[str] = ()
+    ) -> tuple[Measurement, list[dict[str, Any]]]:
+        """Build, run and measure.
+
+        Parameters
+        ----------
+        models
+            A graph for each network: Q/DQ graphs for ``int8``.
+        precision
+            As for the target's converter.
+        kept
+            Names of the layers in float, for the record.
+
+        Returns
+        -------
+        tuple
+            The measurement, and COCO results (none without labels).
+
+        Raises
+        ------
+        DeviceError
+            If an engine loads and then fails.
+        """
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            artifact = self._runnable(models, precision, folder)
+            size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+            stages = [open_stage(source, *place(source)) for source in artifact.stages]
+            try:
+                compared = [r.compare(s) for r, s in zip(self._references, stages, strict=True)]
+                ms = sum(median_ms(s, r.pixels) for r, s in zip(self._references, stages, strict=True))
+                self.placement = "; ".join(dict.fromkeys(s.session.placement for s in stages))
+            finally:
+                for stage in stages:
+                    stage.session.close()
+            everything = [c for part in compared for c in part]
+            ap, results = self._accuracy(artifact)
+        return Measurement(tuple(kept), ap, oks_loss(everything), shift_p99(everything), ms, size), results
+
+    def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
+        """Loaded engines of graphs, in ``folder``; the caller closes their sessions."""
+        return [open_stage(s, *place(s)) for s in self._runnable(models, precision, folder).stages]
+
+    def _runnable(self, models: Sequence[PoseModel], precision: str, folder: Path) -> Artifact:
+        """The target's engines; the graphs themselves, in ONNX Runtime, where nothing here runs such engines."""
+        artifact = self._build(models, precision, folder)
+        try:
+            for source in artifact.stages:
+                place(source)
+        except (DeviceError, PluginError):
+            sources = []
+            for index, model in enumerate(models):
+                path = model.save(folder / f"graph-{index}.onnx")
+                sources.append(StageSource(path, "onnx", precision, model.spec))
+            return Artifact(artifact.name, sources)
+        return artifact
+
+    def _accuracy(self, artifact: Artifact) -> tuple[float | None, list[dict[str, Any]]]:
+        if self.labelled is None:
+            return None, []
+        # A top-down network by itself looks at the annotated people.
+        boxes: Literal["gt"] | None = "gt" if artifact.stages[0].spec.is_top_down else None
+        with load(artifact, detector=None, min_score=MIN_SCORE) as estimator:
+            outcome = evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes)
+        return 100 * outcome.statistics["AP"], outcome.results

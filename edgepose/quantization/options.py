@@ -1,0 +1,130 @@
+"""What a user says about INT8, and the calibration, samples and labels that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import InputError
+from ..evaluation.coco import CocoAnnotations
+from ..model import PoseModel
+from .budget import Budget
+from .calibration import DEFAULT_METHOD, calibrate
+from .data import CalibrationSet, calibration_set
+from .gluoncv_ranges import ranges_of
+from .judge import Labelled
+from .ranges import FORMAT, Ranges
+
+Report = Callable[[str], object]
+#: Stands for the ranges that the checkpoint brought along.
+IMPORTED: Literal["imported"] = "imported"
+#: Inputs on which the poses of candidates are compared with the FP32 model's.
+COMPARED = 48
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How to quantise.
+
+    Attributes
+    ----------
+    calibration
+        A folder of pictures, a COCO JSON (with ``images``), a video, a bundle or its ``golden.npz``; or a file of
+        ranges, which needs ``samples`` for the budget; or ``imported`` for the ranges that the checkpoint brought.
+    images
+        Folder of the pictures of a COCO JSON.
+    method
+        ``naive``, ``entropy``, ``percentile``, ``mse`` or ``sqnr``.
+    limit
+        Calibration samples, at most.
+    samples
+        Pictures to measure the budget on, as for ``calibration``; by default those of the calibration.
+    annotations, annotated_images
+        Labelled pictures for a budget in AP; by default a COCO JSON given for calibration.
+    budget
+        What INT8 may cost; None for :data:`.budget.DEFAULT_AP` with labels, else :data:`.budget.DEFAULT_OKS`.
+    keep_float
+        Layers that stay in float in any case.
+    equalise
+        Cross-layer equalisation before calibration.
+    picture
+        Where the picture of everything that was tried is written; None for none.
+    """
+
+    calibration: str | Path
+    images: str | Path | None = None
+    method: str = DEFAULT_METHOD
+    limit: int = 500
+    samples: str | Path | None = None
+    annotations: str | Path | None = None
+    annotated_images: str | Path | None = None
+    budget: Budget | None = None
+    keep_float: Collection[str] = ()
+    equalise: bool = False
+    picture: str | Path | None = None
+
+
+def ranges_for(model: PoseModel, options: Int8Options, report: Report) -> Ranges:
+    """Ranges for a network: calibrated, read from a file, or those that came with the checkpoint."""
+    if options.calibration == IMPORTED:
+        return ranges_of(model)
+    path = Path(options.calibration)
+    if _is_ranges(path):
+        return Ranges.load(path)
+    samples = calibration_set(path, model.spec, images=options.images, limit=options.limit)
+    return calibrate(
+        model, samples, options.method, on_sample=Steps(report, f"calibrating ({options.method})", len(samples))
+    )
+
+
+def samples_for(model: PoseModel, options: Int8Options) -> CalibrationSet:
+    """The inputs on which candidates are compared with the FP32 network.
+
+    Raises
+    ------
+    InputError
+        If only ranges were given.
+    """
+    if options.samples is not None:
+        return calibration_set(options.samples, model.spec, images=options.annotated_images, limit=COMPARED)
+    if options.calibration == IMPORTED or _is_ranges(Path(options.calibration)):
+        raise InputError(
+            "Ranges alone do not say what INT8 costs.", hint="Give some pictures to measure it on with --samples."
+        )
+    return calibration_set(options.calibration, model.spec, images=options.images, limit=COMPARED)
+
+
+def labelled_for(options: Int8Options) -> Labelled | None:
+    """Labelled pictures, if there are any."""
+    if options.annotations is not None:
+        if options.annotated_images is None:
+            raise InputError("Annotations need the folder of their pictures.", hint="Give --annotated-images.")
+        return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images))
+    if options.images is not None and options.calibration != IMPORTED and not _is_ranges(Path(options.calibration)):
+        return Labelled(CocoAnnotations(options.calibration), Path(options.images))
+    return None
+
+
+def _is_ranges(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return FORMAT.encode() in stream.read(200)
+    except OSError:
+        return False
+
+
+class Steps:
+    """Reports progress a few times, not at every step."""
+
+    def __init__(self, report: Report, what: str, total: int = 0) -> None:
+        self._report, self._what, self._total = report, what, total
+        self._done = self._told = 0
+
+    def __call__(self, done: int | None = None, total: int | None = None) -> None:
+        self._done = self._done + 1 if done is None else done
+        whole = total or self._total
+        if self._done - self._told >= max(1, whole // 10) or self._done == whole:
+            self._told = self._done
+            self._report(f"{self._what}: {self._done}" + (f" of {whole}" if whole else ""))

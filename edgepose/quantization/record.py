@@ -1,0 +1,84 @@
+"""What an INT8 bundle says about itself: layers in float and why, accuracy and speed before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..evaluation.bootstrap import ap_difference
+from ..evaluation.timing import interleaved_ms
+from ..model import PoseModel
+from .budget import Measurement
+from .emit import Quantised
+from .judge import Judge, Labelled
+from .search import Key, Outcome
+
+
+def reasons(
+    outcome: Outcome, always: frozenset[Key], final: Sequence[Quantised], written: Callable[[Key], str]
+) -> dict[str, str]:
+    reasons = {written((i, name)): why for i, q in enumerate(final) for name, why in q.kept.items()}
+    reasons.update({written(k): outcome.reasons.get(k, "") for k in outcome.kept})
+    reasons.update({written(k): "asked for" for k in always})
+    return dict(sorted(reasons.items()))
+
+
+def accuracy(
+    labelled: Labelled | None,
+    outcome: Outcome,
+    full: Measurement,
+    before: Sequence[dict[str, Any]],
+    after: Sequence[dict[str, Any]],
+    placement: str,
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"oks_loss": outcome.chosen.oks_loss, "shift_p99": outcome.chosen.shift, "on": placement}
+    if labelled is not None:
+        apart = ap_difference(labelled.truth, before, after, labelled.ids)
+        record |= {
+            "AP": {"before": full.ap, "after": outcome.chosen.ap, "interval": [apart.low, apart.high]},
+            "protocol": {
+                "annotations": labelled.truth.path.name,
+                "images": len(labelled.ids),
+                "interval": "95 %, paired bootstrap over the pictures, of AP after less AP before, in points of 100",
+            },
+        }
+    return record
+
+
+def accuracy_line(accuracy: dict[str, Any]) -> str:
+    if "AP" not in accuracy:
+        moved = f"joints moved by {accuracy['shift_p99']:.2f} px (p99)"
+        return f"INT8 loses {accuracy['oks_loss']:.4f} OKS against FP32; {moved}"
+    ap = accuracy["AP"]
+    low, high = ap["interval"]
+    return f"AP {ap['before']:.2f} in FP32, {ap['after']:.2f} in INT8; difference 95 % within [{low:+.2f}, {high:+.2f}]"
+
+
+def speed(
+    judge: Judge, models: Sequence[PoseModel], quantised: Sequence[PoseModel], precisions: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    """Median milliseconds of one input through all networks, in turns, and what follows from them."""
+    loaded, names = [], [p for p in ("fp32", "fp16", "int8") if p in precisions]
+    with TemporaryDirectory(dir=folder, prefix=".speed-") as place:
+        try:
+            for name in names:
+                inside = Path(place) / name
+                inside.mkdir()
+                loaded.append(judge.stages(quantised if name == "int8" else models, name, inside))
+            ms = dict(zip(names, interleaved_ms(loaded, judge.inputs), strict=True))
+        finally:
+            for stages in loaded:
+                for stage in stages:
+                    stage.session.close()
+    rest = {name: value for name, value in ms.items() if name != "int8"}
+    best = min(rest, key=rest.__getitem__)
+    ratio = rest["fp32"] / ms["int8"]
+    verdict = f"INT8 takes {ms['int8']:.2f} ms, FP32 {rest['fp32']:.2f} ms: {ratio:.2f} times as fast on this machine"
+    if rest[best] <= ms["int8"]:
+        verdict = (
+            f"INT8 is not faster here: {ms['int8']:.2f} ms, {best.upper()} {rest[best]:.2f} ms."
+            f" Use --precision {best} on this device."
+        )
+    return {"ms": {k: round(v, 4) for k, v in ms.items()}, "runtime": judge.placement, "verdict": verdict}

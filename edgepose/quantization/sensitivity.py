@@ -1,0 +1,86 @@
+"""What each layer's quantisation costs by itself, in OKS of the final poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..model import PoseModel
+from .consistency import Reference, oks_loss, open_graph
+from .emit import quantize_model
+from .placement import Layer
+from .ranges import Ranges
+from .scheme import Scheme
+
+#: Share of the arithmetic that leaving any layer in float costs in addition, for the conversions around it.
+_BORDER = 0.01
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """A layer's cost.
+
+    Attributes
+    ----------
+    stage
+        Place of its network.
+    layer
+        The layer.
+    loss
+        OKS lost when this layer alone is quantised.
+    share
+        Its part of the multiplications of all networks.
+    """
+
+    stage: int
+    layer: Layer
+    loss: float
+    share: float
+
+    @property
+    def urgency(self) -> float:
+        """OKS that leaving it in float saves, for each unit of arithmetic that this costs."""
+        return max(self.loss, 0.0) / (self.share + _BORDER)
+
+
+def sensitivities(
+    models: Sequence[PoseModel],
+    layers: Sequence[Sequence[Layer]],
+    ranges: Sequence[Ranges],
+    scheme: Scheme,
+    references: Sequence[Reference],
+    on_layer: Callable[[int, int], object] = lambda done, total: None,
+) -> list[Sensitivity]:
+    """Quantise each layer alone and compare the poses with the FP32 network's, in ONNX Runtime.
+
+    Parameters
+    ----------
+    models, layers, ranges, references
+        FP32 graph, quantisable layers, ranges and FP32 answers of each network.
+    scheme
+        Form of the quantisation.
+    on_layer
+        Told how many layers are done, of how many.
+
+    Returns
+    -------
+    list of Sensitivity
+        The most urgent first; equal ones in the order of the graph.
+    """
+    total = sum(layer.macs for part in layers for layer in part) or 1
+    count, found = sum(map(len, layers)), []
+    for index, (model, part) in enumerate(zip(models, layers, strict=True)):
+        names = [layer.name for layer in part]
+        for layer in part:
+            alone = quantize_model(model, ranges[index], scheme, [n for n in names if n != layer.name])
+            with TemporaryDirectory() as folder:
+                stage = open_graph(alone.model, Path(folder))
+                try:
+                    loss = oks_loss(references[index].compare(stage))
+                finally:
+                    stage.session.close()
+            found.append(Sensitivity(index, layer, loss, layer.macs / total))
+            on_layer(len(found), count)
+    return sorted(found, key=lambda s: -s.urgency)

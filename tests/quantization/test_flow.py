@@ -1,0 +1,139 @@
+"""INT8 from the embedded model to a bundle that says what it cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import edgepose
+from edgepose.bundle import Bundle
+from edgepose.conversion import convert
+from edgepose.errors import ConversionError, EdgePoseError, InputError
+from edgepose.importing import import_model
+from edgepose.media.pictures import read_picture
+from edgepose.quantization.budget import Budget
+from edgepose.quantization.flow import RANGES
+from edgepose.quantization.options import Int8Options
+from edgepose.quantization.ranges import Ranges
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "park.jpg"
+SIZE = (192, 256)
+LOOSE = Budget("oks", 0.25)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    shutil.copy(EXAMPLE, folder / "park.jpg")
+    cv2.imwrite(str(folder / "mirrored.jpg"), np.asarray(cv2.imread(str(EXAMPLE)))[:, ::-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Bundle:
+    folder = tmp_path_factory.mktemp("int8")
+    options = Int8Options(pictures, budget=LOOSE, picture=folder / "tried.png")
+    return convert("fast", precision="int8", int8=options, input_size=SIZE, output=folder / "b")
+
+
+def test_the_bundle_finds_the_people_that_the_fp32_model_finds(bundle: Bundle) -> None:
+    image = read_picture(EXAMPLE)
+    with edgepose.load(bundle) as small, edgepose.load("fast") as full:
+        found, true = small(image), full(image)
+    assert len(found) == len(true) == 2
+    order = np.argsort(found.boxes[:, 0]), np.argsort(true.boxes[:, 0])
+    apart = np.linalg.norm(found.keypoints[order[0], :, :2] - true.keypoints[order[1], :, :2], axis=2)
+    # Its input is half as large as the FP32 model's.
+    assert np.median(apart) < 0.02 * image.shape[0]
+
+
+def test_the_bundle_is_small_and_says_what_it_cost(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.stages[0].precision == "int8"
+    # The embedded file stores its weights as float16.
+    assert manifest.files["model.onnx"][0] < 0.6 * (Path(edgepose.__file__).parent / _MULTIPOSE).stat().st_size
+    record = manifest.calibration
+    assert record["method"] == "percentile"
+    assert record["data"]["images"] == 2
+    assert len(record["data"]["sha256"]) == 64
+    assert record["ranges"] == {RANGES: manifest.files[RANGES][1]}
+    assert record["budget"]["metric"] == "oks"
+    assert record["budget"]["cost"] <= LOOSE.limit
+    assert set(record["speed"]["ms"]) == {"fp32", "fp16", "int8"}
+    assert "INT8" in record["speed"]["verdict"]
+    assert record["tried"][-1]["oks_loss"] == 0
+    assert (bundle.folder.parent / "tried.png").stat().st_size > 1000
+
+
+_MULTIPOSE = "models/movenet/movenet-multipose-lightning.onnx"
+
+
+def test_the_ranges_of_a_bundle_serve_again_for_another_target(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    again = convert(
+        "fast",
+        "openvino",
+        precision="int8",
+        int8=Int8Options(bundle.path(RANGES), samples=pictures, budget=LOOSE),
+        input_size=SIZE,
+        output=tmp_path / "b",
+    )
+    assert Ranges.load(again.path(RANGES)) == Ranges.load(bundle.path(RANGES))
+    assert again.manifest.measured["parity"]["status"] == "executed"
+
+
+def test_a_layer_that_is_asked_for_stays_in_float(pictures: Path, tmp_path: Path) -> None:
+    graph = import_model("fast").stages[0][1].graph.graph
+    name = next(n.output[0] for n in graph.node if n.op_type == "Conv")
+    options = Int8Options(pictures, budget=Budget("oks", 1), keep_float=[name])
+    kept = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+    assert kept.manifest.calibration["float"][name] == "asked for"
+    wrong = Int8Options(pictures, keep_float=["nothing"])
+    with pytest.raises(InputError, match="no layer 'nothing'"):
+        convert("fast", precision="int8", int8=wrong, input_size=SIZE, output=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_budget_that_cannot_be_met_leaves_nothing_and_shows_what_was_tried(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepose.quantization.search.PRUNED", 0)
+    options = Int8Options(pictures, budget=Budget("shift", 0))
+    with pytest.raises(InputError, match="cannot meet the budget") as caught:
+        convert("fast", precision="int8", int8=options, input_size=(96, 128), output=tmp_path / "b")
+    assert "in float" in caught.value.message
+    assert "--precision fp16" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranges_of_another_network_are_refused(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    options = Int8Options(bundle.path(RANGES), samples=pictures)
+    with pytest.raises(InputError, match="another network"):
+        convert("accurate", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+
+
+def test_two_networks_get_two_engines_and_two_sets_of_ranges(pictures: Path, tmp_path: Path) -> None:
+    options = Int8Options(pictures, budget=Budget("oks", 0.5))
+    pair = convert("accurate", precision="int8", int8=options, output=tmp_path / "b")
+    names = set(pair.manifest.files)
+    assert {"detector/model.onnx", "pose/model.onnx", "detector.ranges.json", "pose.ranges.json"} <= names
+    with edgepose.load(pair) as pose:
+        assert len(pose(read_picture(EXAMPLE))) == 2
+
+
+def test_calibration_twice_or_for_a_float_precision_is_refused(pictures: Path) -> None:
+    with pytest.raises(ConversionError, match="twice"):
+        convert("fast", precision="int8", calibration=pictures, int8=Int8Options(pictures))
+    with pytest.raises(EdgePoseError, match="not for fp32"):
+        convert("fast", calibration=pictures)
+
+
+def test_the_manifest_is_json_without_paths(bundle: Bundle) -> None:
+    text = json.dumps(dict(bundle.manifest.calibration))
+    assert str(EXAMPLE.parent) not in text
+    assert "/tmp" not in text
