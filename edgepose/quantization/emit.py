@@ -23,6 +23,7 @@ from .ranges import Ranges
 from .scheme import LAYERS, Scheme
 from .subpixel import Rewritten, convolution_weights
 from .weights import (
+    LARGEST_BIAS,
     SMALLEST_SCALE,
     Float,
     along,
@@ -33,6 +34,9 @@ from .weights import (
     scales_for_bias,
     weight_scales,
 )
+
+#: Layers whose third input is a bias.
+_BIASED = ("Conv", "ConvTranspose", "Gemm")
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,10 @@ class _Emitter:
         self._rounding = rounding
         self._taken = {*draft.constants(), *(i.name for i in draft.graph.input)}
         self._taken.update(o for n in draft.graph.node for o in n.output)
+        self._users: dict[str, list[onnx.NodeProto]] = {}
+        for node in draft.graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
         self._nodes: list[onnx.NodeProto] = []
         self._scalars: dict[Encoding, tuple[str, str]] = {}
         self._readable: dict[str, str] = {}
@@ -219,6 +227,8 @@ class _Emitter:
             node.CopyFrom(old)
             if i in self._placement.layers:
                 self._give_weights(node)
+            elif self._scheme.bias == "int32" and self._tempts(node):
+                self._guard(node)
             for port, name in enumerate(node.input):
                 node.input[port] = self._readable.get(name, name)
             self._nodes.append(node)
@@ -268,6 +278,40 @@ class _Emitter:
             node.input[2] = self._dequantised(numbers, units, 0 if scales.ndim else None, bias_name)
         done = quantise_weights(weights, axis, scales, rounded)
         node.input[1] = self._dequantised(done.values, done.scales, axis, node.input[1])
+
+    def _tempts(self, node: onnx.NodeProto) -> bool:
+        """Whether a float layer stands between quantised values, bounds aside."""
+        if node.op_type not in _BIASED or node.input[0] not in self._readable:
+            return False
+        name = node.output[0]
+        while name not in self._encodings:
+            users = self._users.get(name, [])
+            if len(users) != 1 or users[0].op_type not in ("Relu", "Clip"):
+                return False
+            name = users[0].output[0]
+        return True
+
+    def _guard(self, node: onnx.NodeProto) -> None:
+        """Keep a float layer between quantised values in float.
+
+        ONNX Runtime (1.23 and later) gives such a layer int8 weights of its own, one scale for all of them, unless its
+        bias is no plain constant.  So the bias is stored as int32 that is finer than float32 at its largest.
+        """
+        weights = self._draft.constant(node.input[1])
+        given = node.input[2] if len(node.input) > 2 else ""
+        bias = self._draft.constant(given) if given else None
+        if weights is None or (given and (bias is None or bias.ndim != 1)):
+            return
+        if bias is None:
+            attributes: dict[str, Any] = dict(attributes_of(node))
+            groups = int(attributes.get("group", 1)) if node.op_type == "ConvTranspose" else 1
+            first = node.op_type == "Conv" or bool(attributes.get("transB"))
+            bias = np.zeros(groups * weights.shape[0 if first else 1], np.float32)
+        unit = np.asarray(max(float(np.abs(bias).max(initial=0.0)) / LARGEST_BIAS, SMALLEST_SCALE), np.float32)
+        numbers = np.rint(bias.astype(np.float64) / unit).astype(np.int32)
+        name = self._dequantised(numbers, unit, None, given or f"{node.output[0]}.bias")
+        del node.input[2:]
+        node.input.append(name)
 
     def _learned(self, name: str, weights: npt.NDArray[Any], axis: int | None) -> tuple[Float, npt.NDArray[Any] | None]:
         """Scales of a layer's weights, and the rounding that was learned for them."""
