@@ -17,13 +17,14 @@ from .devices import Device
 from .errors import ConversionError
 from .estimator import Stage
 from .evaluation.parity_run import REFERENCE_RUNTIME, measure_conversion
+from .file_bundle import write_file_bundle
 from .fitting import fit
 from .golden import GOLDEN, GoldenFrame, write_golden
 from .graph.embed import default_embedding, embeddable
 from .graph.embed import embed as embed_graph
 from .importing import Imported, ImportOptions, Report, import_model
 from .model import PoseModel
-from .plugins import Converter, converter, runtime
+from .plugins import Converter, converter, needs_tools, runtime, takes_file
 from .sample import sample_picture
 from .spec import PoseSpec
 
@@ -113,16 +114,21 @@ def convert(
         if int8 is not None:
             raise ConversionError("Calibration was given twice, as 'calibration' and as 'int8'.")
         int8 = Int8Options(calibration)
-    check_target(to, precision, int8)
+    own = target_options or {}
+    target = check_target(to, precision, int8, own)
     folder = Path(output) if output is not None else Path(f"{Path(checkpoint).stem}-{to}-{precision}")
+    as_it_is = takes_file(target, checkpoint)
+    if as_it_is is not None:
+        report(f"writing {folder}")
+        return write_file_bundle(as_it_is, Path(checkpoint), spec, folder, precision, own, report)
     imported = import_model(checkpoint, ImportOptions(architecture, spec, opset, batch, input_size, simplify), report)
     report(f"writing {folder}")
-    write_model_bundle(imported, folder, to, precision, TargetOptions(embed, target_options or {}, int8), report)
+    write_model_bundle(imported, folder, to, precision, TargetOptions(embed, own, int8), report)
     return read_bundle(folder)
 
 
-def check_target(to: str, precision: str, int8: Int8Options | None) -> Converter:
-    """The converter for a target, if it can work here and has this precision.
+def check_target(to: str, precision: str, int8: Int8Options | None, own: Mapping[str, Any] | None = None) -> Converter:
+    """The converter for a target, if it can work here with these options of its own and has this precision.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def check_target(to: str, precision: str, int8: Int8Options | None) -> Converter
     """
     target = converter(to)
     probe = target.probe()
-    if not probe.available:
+    if not probe.available and needs_tools(target, own or {}):
         raise ConversionError(f"The target '{to}' needs {probe.looked_for}, which is not here.", hint=probe.remedy)
     if precision not in target.precisions:
         raise ConversionError(

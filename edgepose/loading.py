@@ -13,6 +13,7 @@ from .decoding import WITH_THRESHOLD, build_decoder
 from .devices import AUTO, Device, detect, device_names, parse_device
 from .errors import DeviceError, InputError, SpecError
 from .estimator import Estimator, Stage
+from .golden import GOLDEN
 from .plugins import Runtime, Session, runtimes
 from .plugins import runtime as load_runtime
 from .selftest import self_test as run_self_test
@@ -83,7 +84,7 @@ def load(
     try:
         for source, (engine_api, where) in zip(sources, placed, strict=True):
             stages.append(_open(source, engine_api, where, options))
-        if self_test or (self_test is None and placed[-1][1].name != "cpu" and artifact.bundle is not None):
+        if self_test or (self_test is None and placed[-1][1].name != "cpu" and _has_golden(artifact)):
             _test(artifact, stages[-len(artifact.stages) :])
         return Estimator(artifact.name, placed[-1][1], stages, flip=flip, min_score=min_score)
     except BaseException:
@@ -124,6 +125,11 @@ def _open(source: StageSource, engine_api: Runtime, where: Device, options: Mapp
     except BaseException:
         session.close()
         raise
+
+
+def _has_golden(artifact: Artifact) -> bool:
+    """Whether there is something to be tested with: files that were compiled as they are have no reference."""
+    return artifact.manifest is not None and GOLDEN in artifact.manifest.files
 
 
 def _test(artifact: Artifact, stages: Sequence[Stage]) -> None:

@@ -130,7 +130,7 @@ def convert_all(
             own = {**common.own, **(target_options or {}).get(name, {})}
             chosen = TargetOptions(common.embed, own, common.int8 if precision == "int8" else None)
             try:
-                check_target(name, precision, chosen.int8)
+                check_target(name, precision, chosen.int8, chosen.own)
                 write_model_bundle(imported, folder, name, precision, chosen, report)
                 rows.append(_row(folder, name, precision))
             except EdgePoseError as error:

@@ -182,6 +182,46 @@ class Converter(Protocol):
         ...
 
 
+class FileConverter(Converter, Protocol):
+    """A converter that also compiles files which do not become an ONNX graph, as they are.
+
+    Attributes
+    ----------
+    sources
+        Endings of their names.
+    """
+
+    sources: Sequence[str]
+
+    def convert_file(
+        self, source: Path, spec: PoseSpec, folder: Path, precision: str, options: Mapping[str, Any]
+    ) -> Conversion:
+        """Write the engine of a file, whose contract is ``spec``, into ``folder``.
+
+        Raises
+        ------
+        ConversionError
+            If it cannot be brought to this target in this precision.
+        """
+        ...
+
+
+def takes_file(target: Converter, source: str | Path) -> FileConverter | None:
+    """The converter, if it compiles this file as it is."""
+    endings = getattr(target, "sources", ())
+    return cast(FileConverter, target) if Path(source).suffix.lower() in endings else None
+
+
+def needs_tools(target: Converter, options: Mapping[str, Any]) -> bool:
+    """Whether a conversion with these options needs what the converter's probe looks for.
+
+    It does, unless the converter has a method ``needs_tools`` that says otherwise: with some option it may only prepare
+    what another machine finishes.
+    """
+    ask = getattr(target, "needs_tools", None)
+    return ask is None or bool(ask(options))
+
+
 def runtimes() -> dict[str, EntryPoint]:
     """Installed runtimes by name, none of them loaded."""
     return _installed("edgepose.runtimes")

@@ -63,6 +63,10 @@ class OmConverter:
             return Probe(False, looked_for, f"{told}, without its environment", f"Set it: {found.remedy}")
         return Probe(True, looked_for, told)
 
+    def needs_tools(self, options: Mapping[str, Any]) -> bool:
+        """A recipe needs nothing."""
+        return not checked(options).recipe
+
     def convert(self, model: PoseModel, folder: Path, precision: str, options: Mapping[str, Any]) -> Conversion:
         """See :meth:`edgepose.plugins.Converter.convert`.
 

@@ -48,6 +48,20 @@ def _embed(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return known[value]
 
 
+def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE``, several times."""
+    found: dict[str, str] = {}
+    for text in value:
+        name, equals, given = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise click.BadParameter(f"'{text}' is not NAME=VALUE.")
+        if name in found:
+            raise click.BadParameter(f"'{name}' is given twice.")
+        found[name] = given
+    return found
+
+
 @click.command()
 @click.argument("checkpoint", metavar="CHECKPOINT")
 @click.option(
@@ -72,6 +86,9 @@ def _embed(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     " by default what is fastest on the target.",
 )
 @click.option("--simplify", is_flag=True, help="Run onnxsim as well.")
+@click.option(
+    "--option", "own", multiple=True, callback=_own, metavar="NAME=VALUE", help="Of the target itself; several times."
+)
 @click.option(
     "--calibration",
     metavar="PATH",
@@ -115,6 +132,7 @@ def command(
     opset: int | None,
     embed: tuple[Literal["pre", "post"], ...] | None,
     simplify: bool,
+    own: dict[str, str],
     output: str | None,
     **int8: Any,
 ) -> int:
@@ -136,6 +154,8 @@ def command(
     options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
     quantisation = _int8(**int8)
     if len(targets) > 1 or "all-installed" in targets:
+        if own:
+            raise click.UsageError("--option is for one target.")
         from ..conversion import TargetOptions
         from ..multi_target import convert_all, table
 
@@ -155,6 +175,8 @@ def command(
         from ..conversion import embedded_for
         from ..importing import import_checkpoint
 
+        if own:
+            raise click.UsageError("--option is of a target, and a bare .onnx file has none.")
         if to != "onnx" or precision != "fp32":
             raise click.UsageError("A bare .onnx file is written with --to onnx --precision fp32; give a folder to -o.")
         path = embedded_for(import_checkpoint(checkpoint, options, report), to, embed).save(output)
@@ -175,6 +197,7 @@ def command(
         input_size=input_size,
         simplify=simplify,
         embed=embed,
+        target_options=own,
         report=report,
     )
     size = sum(p.stat().st_size for p in bundle.folder.rglob("*") if p.is_file())

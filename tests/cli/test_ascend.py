@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -169,3 +171,100 @@ def test_doctor_knows_the_engines(edgepose: Call, cann: Path) -> None:
     assert "acl" in device["usable_with"]
     engines = {(e["kind"], e["name"]): e for e in report["engines"]}
     assert "CANN 8.0.RC3" in engines["converter", "om"]["found"]
+
+
+def test_options_of_the_target(edgepose: Call, cann: Path, source: Path) -> None:
+    target = source.with_name("bundle")
+    options = ("--option", "aipp=on", "--option", "soc-version=Ascend310")
+    done = edgepose("convert", source, "--to", "om", *options, "--precision", "fp16", "-o", target)
+    assert done.code == 0, done.err
+    entry = read_bundle(target).manifest.stages[0].spec.input
+    assert (entry.dtype, entry.layout, entry.color, entry.is_raw) == ("uint8", "NHWC", "BGR", True)
+    ours, _ = persons(edgepose, target, "--device", "ascend310")
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert (distances(ours, others) < 3).mean() >= 0.95
+    for wrong, words in (
+        (["--option", "aipp"], "NAME=VALUE"),
+        (["--option", "aipp=on", "--option", "aipp=off"], "given twice"),
+        (["--option", "wings=2"], "no option wings"),
+        (["--option", "aipp=on", "--to", "onnx"], "one target"),
+    ):
+        done = edgepose("convert", source, "--to", "om", *wrong, "-o", source.with_name("wrong"))
+        assert done.code == 2
+        assert words in done.err
+        assert not source.with_name("wrong").exists()
+
+
+def test_batches_serve_a_crowd(edgepose: Call, cann: Path, source: Path) -> None:
+    target = source.with_name("bundle")
+    done = edgepose("convert", source, "--to", "om", "--option", "dynamic_batch_size=1,4", "-o", target)
+    assert done.code == 0, done.err
+    ours, said = persons(edgepose, target, "--device", "ascend310")
+    assert "batches 1, 4" in said
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert distances(ours, others).max() < 1e-3
+
+
+def test_a_recipe_is_written_here_and_compiled_there(
+    edgepose: Call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.with_name("bundle")
+    monkeypatch.setattr("edgepose_converters.om.toolchain._ROOTS", ())
+    monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
+    done = edgepose("convert", source, "--to", "om", "-o", target)
+    assert done.code == 2
+    assert "recipe=on" in done.err
+    assert not target.exists()
+    done = edgepose("convert", source, "--to", "om", "--option", "recipe=on", "-o", target)
+    assert done.code == 0, done.err
+    assert "atc.sh" in done.err
+    assert read_bundle(target).manifest.measured["parity"]["status"] == "not executed"
+    # On the machine with the device: not before it is compiled.
+    root = ascend_machine.install(tmp_path / "cann")
+    ascend_machine.source_environment(root, monkeypatch)
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
+    ascend_machine.pyacl(monkeypatch)
+    monkeypatch.setenv("PATH", f"{root / 'bin'}:{os.environ['PATH']}")
+    done = edgepose("run", PARK, "--model", target, "--device", "ascend310")
+    assert done.code == 2
+    assert "sh atc.sh" in done.err
+    subprocess.run(["sh", str(target / "atc.sh")], check=True, capture_output=True)
+    ours, _ = persons(edgepose, target, "--device", "ascend310")
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert distances(ours, others).max() < 1e-3
+
+
+def test_air_goes_to_the_device_as_it_is(edgepose: Call, cann: Path, source: Path) -> None:
+    model = PoseModel.from_onnx(source)
+    air = ascend_machine.om_file(source.with_name("network.air"), model, soc="")
+    target, spec = source.with_name("bundle"), source.with_name("spec.json")
+    arguments = ("convert", air, "--to", "om", "--precision", "fp16", "-o", target)
+    done = edgepose(*arguments)
+    assert done.code == 2
+    assert "--spec" in done.err
+    spec.write_text(model.spec.to_json())
+    done = edgepose(*arguments, "--spec", spec)
+    assert done.code == 0, done.err
+    assert "no reference" in read_bundle(target).manifest.measured["parity"]["reason"]
+    ours, _ = persons(edgepose, target, "--device", "ascend310")
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert distances(ours, others).max() < 1e-3
+    done = edgepose("convert", source.with_name("missing.air"), "--to", "om", "--spec", spec, "-o", target)
+    assert done.code == 2
+
+
+def test_int8_is_calibrated_compiled_and_run(edgepose: Call, cann: Path, source: Path) -> None:
+    target = source.with_name("bundle")
+    done = edgepose(
+        *("convert", source, "--to", "om", "--precision", "int8", "--calibration", PARK.parent, "-o", target),
+        *("--max-oks-loss", "0.5"),
+    )
+    assert done.code == 0, done.err
+    bundle = read_bundle(target)
+    assert bundle.manifest.stages[0].precision == "int8"
+    assert bundle.manifest.calibration
+    assert ascend_machine.told(cann)["precision_mode"] == "force_fp16"
+    ours, said = persons(edgepose, target, "--device", "ascend310")
+    assert "pyACL" in said
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert np.median(distances(ours, others)) < 6
