@@ -18,7 +18,7 @@ IMPORTED = "imported"
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.argument("checkpoint", metavar="MODEL")
 @click.argument("source", metavar="SOURCE")
 @click.option("--images", metavar="DIR", help="Folder of the pictures of a COCO JSON.")
 @click.option(
@@ -48,15 +48,16 @@ def command(
     input_size: tuple[int, int] | None,
     output: str,
 ) -> int:
-    """Find the ranges of CHECKPOINT's activations for INT8.
+    """Find the ranges of MODEL's activations for INT8.
 
-    CHECKPOINT is what 'edgepose convert' takes; give the same --architecture, --spec and --input-size there.  SOURCE is
-    a folder of pictures, a COCO JSON, a video, or a bundle with golden frames; or 'imported' for the ranges that a
-    quantised GluonCV symbol file brings along.
+    MODEL is a checkpoint, or what else 'edgepose convert' takes; give the same --architecture, --spec and --input-size
+    there.  SOURCE is a folder of pictures, a COCO JSON, a video, or a bundle with golden frames; or 'imported' for the
+    ranges that a quantised GluonCV symbol file brings along.
 
-    The ranges are used with: edgepose convert CHECKPOINT --precision int8 --calibration FILE.json
+    The ranges are used with: edgepose convert MODEL --precision int8 --calibration FILE.json
     """
-    from ..importing import ImportOptions, import_checkpoint
+    from ..errors import InputError
+    from ..importing import ImportOptions, import_model
     from ..quantization.aimet_files import encodings_of, write_encodings
     from ..quantization.gluoncv_ranges import ranges_of
 
@@ -65,7 +66,13 @@ def command(
     for path in filter(None, (output, encodings)):
         _refuse_unwritable(Path(path))
     options = ImportOptions(architecture=architecture, spec=spec, input_size=input_size)
-    model = import_checkpoint(checkpoint, options, lambda line: click.echo(f"edgepose: {line}", err=True))
+    stages = import_model(checkpoint, options, lambda line: click.echo(f"edgepose: {line}", err=True)).stages
+    if len(stages) > 1:
+        raise InputError(
+            f"'{checkpoint}' has two networks, and a file of ranges is of one.",
+            hint="Both are calibrated by: edgepose convert MODEL --precision int8 --calibration SOURCE",
+        )
+    ((_, model),) = stages
     others = [_read(path, model) for path in merge]
     unreadable = False
     if source == IMPORTED:

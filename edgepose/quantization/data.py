@@ -66,7 +66,6 @@ class CalibrationSet:
         self._batch = batch
         self._record: dict[str, Any] | None = None
         self.unreadable: Mapping[str, str] = {}
-        self._refuse_single(pieces.pictures)
 
     def __len__(self) -> int:
         return int(self.record["samples"]) if self._record is not None else self._pieces.samples
@@ -140,18 +139,15 @@ class CalibrationSet:
                 f"There is nobody in the {images} pictures of {where}; this model looks at one person at a time.",
                 hint="Give pictures of people, or a COCO JSON with person boxes.",
             )
-        self._refuse_single(images)
+        if images == 1 and self._limit != 1:
+            raise InputError(
+                f"{where} has only one usable picture; ranges found on it would cut off others.",
+                hint="Give some dozens of pictures; if one is really meant, say so with --limit 1.",
+            )
         if plain:
             raise InputError(
                 f"All samples of {where} are of one colour; ranges found on them would cut off real pictures.",
                 hint="Give real pictures, some dozens.",
-            )
-
-    def _refuse_single(self, images: int) -> None:
-        if images == 1 and self._limit != 1:
-            raise InputError(
-                f"'{self._pieces.name}' has only one usable picture; ranges found on it would cut off others.",
-                hint="Give some dozens of pictures; if one is really meant, say so with --limit 1.",
             )
 
 
@@ -187,7 +183,7 @@ def calibration_set(
     Raises
     ------
     InputError
-        If there is no such source, it is empty or cannot be read, or has one picture although more were allowed.
+        If there is no such source, or it is empty; what is wrong with its pictures is told when they are read.
     """
     path = Path(path)
     if limit is not None and limit < 1:

@@ -57,15 +57,12 @@ class Pieces(Protocol):
         What the user gave.
     source
         Kind and base name.
-    pictures
-        Number of pictures, as far as it is known before they are read.
     samples
-        Number of samples, likewise.
+        Number of samples, as far as it is known before they are read.
     """
 
     name: str
     source: str
-    pictures: int
     samples: int
 
     def __iter__(self) -> Iterator[Piece | Failure]: ...
@@ -98,12 +95,12 @@ class MediaPieces:
         self._source = open_source(path)
         self._spec, self._limit = spec, limit
         self.name = str(path)
-        self.source = f"{'video' if self._source.is_video else 'pictures'} {path.name}"
+        self.source = f"{'video' if self._source.is_video else 'pictures'} {path.resolve().name}"
         total = self._source.total
         if total is None:
             total = sum(isinstance(item, Frame) for item in self._source)
         self._picks = spread(total, limit)
-        self.pictures = self.samples = len(self._picks)
+        self.samples = len(self._picks)
 
     def __iter__(self) -> Iterator[Piece | Failure]:
         """See :class:`Pieces`."""
@@ -131,11 +128,11 @@ class MediaPieces:
         if isinstance(self._source, PictureSource):
             yield from PictureSource([self._source.files[i] for i in self._picks], self.name)
             return
-        wanted = set(self._picks)
+        wanted, last = set(self._picks), max(self._picks, default=0)
         for index, item in enumerate(self._source):
             if isinstance(item, Failure) or index in wanted:
                 yield item
-            if index >= self._picks[-1]:
+            if index >= last:
                 return
 
     def _piece(self, frame: Frame, boxes: npt.NDArray[np.float32] | None) -> Piece:
@@ -171,7 +168,7 @@ class CocoPieces:
             raise InputError(f"'{images}' is not a folder of pictures.")
         self._spec = spec
         self.name = str(path)
-        self.source = f"coco {path.name}"
+        self.source = f"coco {path.resolve().name}"
         people = _read_coco(path)
         if spec.is_top_down:
             everyone = [(file, person) for file, boxes in people.items() for person in boxes]
@@ -187,7 +184,6 @@ class CocoPieces:
             files = list(people)
             self._people = {files[i]: [] for i in spread(len(files), limit)}
             self.samples = len(self._people)
-        self.pictures = len(self._people)
 
     def __iter__(self) -> Iterator[Piece | Failure]:
         """See :class:`Pieces`."""
@@ -233,14 +229,13 @@ class GoldenPieces:
             raise InputError(
                 f"'{path}' has no golden frame of the size that this model takes.", hint="Give pictures instead."
             )
-        self.source = f"golden {path.name}"
+        self.source = f"golden {path.resolve().name}"
         self._frames = []
         left = limit if limit is not None else sum(len(f.pixels) for f in frames)
         for i in spread(len(frames), limit):
             pixels = frames[i].pixels[:left]
             left -= len(pixels)
             self._frames.append(pixels)
-        self.pictures = len(self._frames)
         self.samples = sum(map(len, self._frames))
 
     def __iter__(self) -> Iterator[Piece | Failure]:

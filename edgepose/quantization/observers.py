@@ -21,8 +21,9 @@ BINS = 8001
 #: A histogram that would grow beyond this is coarsened threefold: memory stays bounded when the first picture gave a
 #: tiny range.  Networks on pictures grow by a few per cent.
 MAX_BINS = 4 * BINS
-#: Percentage of a tensor's values that the method ``percentile`` keeps.
-PERCENTILE = 99.99
+#: Percentage of a tensor's values that the method ``percentile`` keeps.  A heatmap's few large values are the joints:
+#: 99.99 lowers the scores of Ultralight-SimplePose by 0.04, 99.9 by 0.15.
+PERCENTILE = 99.999
 #: Magnitudes up to this are zero: one over the width of such bins is no float32.
 _NOTHING = 1e-30
 #: Values that are binned at once; they and their bins stay in the cache.

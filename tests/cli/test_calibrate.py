@@ -160,6 +160,12 @@ def test_bad_sources(edgepose: Call, network: Path, pictures: Path, tmp_path: Pa
     assert edgepose("calibrate", network, single, "--limit", 1, "-o", output).code == 0
 
 
+def test_a_file_of_ranges_is_of_one_network(edgepose: Call, pictures: Path, tmp_path: Path) -> None:
+    done = edgepose("calibrate", "accurate", pictures, "-o", tmp_path / "ranges.json")
+    assert done.code == 2
+    assert "has two networks" in done.err
+
+
 def test_what_cannot_be_written_is_refused_before_the_work(
     edgepose: Call, network: Path, pictures: Path, tmp_path: Path
 ) -> None:

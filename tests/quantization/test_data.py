@@ -152,7 +152,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_a_single_picture_must_be_meant(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "set", 1)
     with pytest.raises(InputError, match="only one usable picture") as caught:
-        calibration_set(folder, network().spec)
+        read(calibration_set(folder, network().spec))
     assert "--limit 1" in str(caught.value)
     read(calibration_set(folder, network().spec, limit=1))
     (folder / "more.png").write_bytes(b"no picture at all")
