@@ -36,25 +36,28 @@ _NON_BLOCKING = 1
 _PROPERTIES_BYTES, _NAME_BYTES = 16384, 256
 
 _HANDLE, _SIZE, _INT, _UNSIGNED = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint
-#: Call -> types of what it returns through pointers, which come first, and of its other arguments.
-_SIGNATURES: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "cudaGetDeviceCount": ((_INT,), ()),
-    "cudaSetDevice": ((), (_INT,)),
-    "cudaDeviceGetAttribute": ((_INT,), (_INT, _INT)),
-    "cudaMalloc": ((_HANDLE,), (_SIZE,)),
-    "cudaFree": ((), (_HANDLE,)),
-    "cudaMallocHost": ((_HANDLE,), (_SIZE,)),
-    "cudaFreeHost": ((), (_HANDLE,)),
-    "cudaMemcpyAsync": ((), (_HANDLE, _HANDLE, _SIZE, _INT, _HANDLE)),
-    "cudaStreamCreateWithFlags": ((_HANDLE,), (_UNSIGNED,)),
-    "cudaStreamSynchronize": ((), (_HANDLE,)),
-    "cudaStreamDestroy": ((), (_HANDLE,)),
-    "cudaStreamBeginCapture": ((), (_HANDLE, _INT)),
-    "cudaStreamEndCapture": ((_HANDLE,), (_HANDLE,)),
-    "cudaGraphInstantiateWithFlags": ((_HANDLE,), (_HANDLE, ctypes.c_ulonglong)),
-    "cudaGraphLaunch": ((), (_HANDLE, _HANDLE)),
-    "cudaGraphDestroy": ((), (_HANDLE,)),
-    "cudaGraphExecDestroy": ((), (_HANDLE,)),
+_HANDLE_OUT, _INT_OUT = ctypes.POINTER(_HANDLE), ctypes.POINTER(_INT)
+#: What a pointer to a result points to.
+_RESULTS: Mapping[Any, Any] = {_HANDLE_OUT: _HANDLE, _INT_OUT: _INT}
+#: Call -> types of its arguments, from the headers.
+_SIGNATURES: Mapping[str, tuple[Any, ...]] = {
+    "cudaGetDeviceCount": (_INT_OUT,),
+    "cudaSetDevice": (_INT,),
+    "cudaDeviceGetAttribute": (_INT_OUT, _INT, _INT),
+    "cudaMalloc": (_HANDLE_OUT, _SIZE),
+    "cudaFree": (_HANDLE,),
+    "cudaMallocHost": (_HANDLE_OUT, _SIZE),
+    "cudaFreeHost": (_HANDLE,),
+    "cudaMemcpyAsync": (_HANDLE, _HANDLE, _SIZE, _INT, _HANDLE),
+    "cudaStreamCreateWithFlags": (_HANDLE_OUT, _UNSIGNED),
+    "cudaStreamSynchronize": (_HANDLE,),
+    "cudaStreamDestroy": (_HANDLE,),
+    "cudaStreamBeginCapture": (_HANDLE, _INT),
+    "cudaStreamEndCapture": (_HANDLE, _HANDLE_OUT),
+    "cudaGraphInstantiateWithFlags": (_HANDLE_OUT, _HANDLE, ctypes.c_ulonglong),
+    "cudaGraphLaunch": (_HANDLE, _HANDLE),
+    "cudaGraphDestroy": (_HANDLE,),
+    "cudaGraphExecDestroy": (_HANDLE,),
 }
 #: Arguments that the bindings want as members of an enum: call -> place -> enum.
 _ENUMS: Mapping[str, Mapping[int, str]] = {
@@ -187,10 +190,17 @@ class _Library:
         self.source = source
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
-        returned, taken = _SIGNATURES[name]
-        results = [kind() for kind in returned]
-        function = self._function(name, (*map(ctypes.POINTER, returned), *taken))
-        self._check(name, function(*map(ctypes.byref, results), *arguments))
+        kinds = _SIGNATURES[name]
+        given = iter(arguments)
+        results: list[Any] = []
+        passed: list[Any] = []
+        for kind in kinds:
+            if kind in _RESULTS:
+                results.append(_RESULTS[kind]())
+                passed.append(ctypes.byref(results[-1]))
+            else:
+                passed.append(next(given))
+        self._check(name, self._function(name, kinds)(*passed))
         return tuple(r.value for r in results)
 
     def properties(self, device: int) -> tuple[str, str]:

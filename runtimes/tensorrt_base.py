@@ -17,7 +17,7 @@ from .cuda import Cuda, find_cuda
 from .options import choice, refuse_unknown
 from .tensorrt_api import NotFound, VendorApi, find_api
 from .tensorrt_plans import Place, Record, cache_folder, cached_plan, read_record
-from .tensorrt_session import LoadedPlan, PlanSession
+from .tensorrt_session import LoadedPlan, Loading, PlanSession
 
 _OPTIONS = ("cuda_graph", "host_code")
 #: Ending of the recipes that converters write where the vendor's software is not.
@@ -198,19 +198,8 @@ class PlanRuntime:
             data = path.read_bytes()
         except OSError as error:
             raise DeviceError(f"Cannot read '{path}': {error.strerror or error}.") from error
-        runtime = api.module.Runtime(api.logger)
-        if record is not None and record.dla_core is not None:
-            runtime.DLA_core = record.dla_core
-        if host_code:
-            if not hasattr(runtime, "engine_host_code_allowed"):
-                raise DeviceError(f"{api.title} {api.version} has no plans with code for the host.")
-            runtime.engine_host_code_allowed = True
-        engine = runtime.deserialize_cuda_engine(data)
-        if engine is None:
-            raise DeviceError(
-                f"{api.title} {api.version} cannot load '{path}': {api.said()}.",
-                hint="Plans are bound to the version and the GPU that they were built with: convert again, here."
-                if path.parent != cache_folder()
-                else f"Remove '{path}'; it is built anew then.",
-            )
-        return LoadedPlan(api, runtime, engine, cuda, index, str(path))
+        remedy = "Plans are bound to the version and the GPU that they were built with: convert again, here."
+        if path.parent == cache_folder():
+            remedy = f"Remove '{path}'; it is built anew then."
+        loading = Loading(index, None if record is None else record.dla_core, host_code, remedy)
+        return LoadedPlan(api, cuda, data, str(path), loading)

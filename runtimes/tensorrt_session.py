@@ -50,6 +50,28 @@ class Port:
         return int(np.prod(self.most, dtype=np.int64)) * np.dtype(self.info.dtype).itemsize
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How a plan is opened.
+
+    Attributes
+    ----------
+    device
+        Number of the GPU.
+    dla_core
+        The DLA core that the plan uses, or None.
+    host_code
+        Whether it may bring a library of its own.
+    remedy
+        What to do when it cannot be opened.
+    """
+
+    device: int
+    dla_core: int | None = None
+    host_code: bool = False
+    remedy: str = ""
+
+
 class LoadedPlan:
     """A plan on a GPU, with its memory.
 
@@ -57,32 +79,38 @@ class LoadedPlan:
     ----------
     api
         The vendor's module.
-    runtime
-        The vendor's runtime object, which must live as long as the engine.
-    engine
-        The deserialised engine.
-    cuda, device
-        CUDA and the number of the GPU.
+    cuda
+        CUDA's runtime, whose devices were counted: without a driver the vendor's would crash.
+    data
+        The plan.
     name
-        What to call the plan in messages.
+        What to call it in messages.
+    loading
+        The rest.
 
     Raises
     ------
     DeviceError
-        If there is too little memory, or the plan has inputs or outputs that cannot be served; nothing is held then.
+        If it is no plan for this version and GPU, there is too little memory, or it has inputs or outputs that cannot
+        be served; nothing is held then.
     """
 
-    def __init__(self, api: VendorApi, runtime: Any, engine: Any, cuda: Cuda, device: int, name: str) -> None:
+    def __init__(self, api: VendorApi, cuda: Cuda, data: bytes, name: str, loading: Loading) -> None:
         self._api, self._name = api, name
-        self._runtime, self._engine, self._context = runtime, engine, None
-        self._holdings = Holdings(cuda, device)
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
         self._graph: Any = None
         self.lock = threading.Lock()
         self.closed = False
+        self._holdings = Holdings(cuda, loading.device)
         try:
+            # Nothing of these in local variables: an exception that somebody keeps would keep them alive.
+            self._runtime = api.module.Runtime(api.logger)
+            self._engine = self._deserialised(data, loading)
             self._context = self._new_context()
-            names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-            given = {n for n in names if engine.get_tensor_mode(n) == api.module.TensorIOMode.INPUT}
+            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+            given = {n for n in names if self._engine.get_tensor_mode(n) == api.module.TensorIOMode.INPUT}
             self.inputs = [self._input(n) for n in names if n in given]
             self.outputs = [self._output(n) for n in names if n not in given]
             self.is_static = all(None not in port.info.shape for port in self.inputs)
@@ -146,6 +174,21 @@ class LoadedPlan:
             self._engine = None
             self._runtime = None
 
+    def _deserialised(self, data: bytes, loading: Loading) -> Any:
+        if loading.dla_core is not None:
+            self._runtime.DLA_core = loading.dla_core
+        if loading.host_code:
+            if not hasattr(self._runtime, "engine_host_code_allowed"):
+                raise DeviceError(f"{self._api.title} {self._api.version} has no plans with code for the host.")
+            self._runtime.engine_host_code_allowed = True
+        engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise DeviceError(
+                f"{self._api.title} {self._api.version} cannot load '{self._name}': {self._api.said()}.",
+                hint=loading.remedy,
+            )
+        return engine
+
     def _new_context(self) -> Any:
         context = self._engine.create_execution_context()
         if context is None:
@@ -158,7 +201,6 @@ class LoadedPlan:
     def _enqueue(self, sizes: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> None:
         for name, size in sizes.items():
             self._holdings.upload(self._buffers[name], size)
-        assert self._context is not None
         if not self._context.execute_async_v3(int(self._holdings.stream)):
             raise DeviceError(f"{self._api.title} failed on '{self._name}': {self._api.said()}.")
         for port in self.outputs:
@@ -193,7 +235,6 @@ class LoadedPlan:
         return TensorInfo(name, tuple(None if d < 0 else int(d) for d in shape), _TYPES[kind.name])
 
     def _shape_now(self, name: str) -> tuple[int, ...]:
-        assert self._context is not None
         shape = tuple(int(d) for d in self._context.get_tensor_shape(name))
         if any(d < 0 for d in shape):
             raise DeviceError(
@@ -202,13 +243,11 @@ class LoadedPlan:
         return shape
 
     def _set_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        assert self._context is not None
         if not self._context.set_input_shape(name, shape):
             raise DeviceError(f"{self._api.title} refuses the shape {list(shape)} of '{name}': {self._api.said()}.")
 
     def _connect(self, port: Port) -> Buffer:
         buffer = self._holdings.buffer(port.size)
-        assert self._context is not None
         if not self._context.set_tensor_address(port.info.name, buffer.address):
             raise DeviceError(f"{self._api.title} refuses the memory of '{port.info.name}': {self._api.said()}.")
         return buffer

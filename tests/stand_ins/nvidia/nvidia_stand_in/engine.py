@@ -1,0 +1,491 @@
+"""What TensorRT's objects do: parse ONNX, build a plan that holds it, and compute it on the machine's memory."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto
+
+from . import machine as state
+from .recorded import Dims, Interface
+
+MAGIC = b"stand-in plan\n"
+_TYPES = {
+    TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.INT8: "INT8", TensorProto.INT32: "INT32",
+    TensorProto.INT64: "INT64", TensorProto.UINT8: "UINT8", TensorProto.BOOL: "BOOL",
+}  # fmt: skip
+_LAYERS = {
+    "Conv": "CONVOLUTION", "ConvTranspose": "DECONVOLUTION", "Relu": "ACTIVATION", "Sigmoid": "ACTIVATION",
+    "Add": "ELEMENTWISE", "Mul": "ELEMENTWISE", "MaxPool": "POOLING", "Cast": "CAST", "QuantizeLinear": "QUANTIZE",
+    "DequantizeLinear": "DEQUANTIZE", "Constant": "CONSTANT", "MatMul": "MATRIX_MULTIPLY",
+}  # fmt: skip
+
+#: Operators of ONNX for which NVIDIA's parser has no importer.
+_MISSING = frozenset({"BitShift", "Det", "MaxUnpool", "StringNormalizer", "TfIdfVectorizer"})
+
+
+class Thing:
+    """What stands behind an object; ``shown_as`` is its class in the interface."""
+
+    shown_as = ""
+
+    def __init__(self, api):
+        self.api = api
+        state.machine.objects.add(self)
+
+    def enum(self, name, member):
+        return self.api.names[name].__members__[member]
+
+
+def complain(logger, api, text):
+    """Log an error as the library does."""
+    logger.log(api.names["ILogger.Severity"].ERROR, text)
+
+
+class Logger:
+    """Only to be derived from."""
+
+
+class HostMemory(Thing):
+    shown_as = "IHostMemory"
+
+    def __init__(self, api, data):
+        super().__init__(api)
+        self.data, self.nbytes, self.dtype = data, len(data), None
+
+    def __bytes__(self):
+        return self.data
+
+
+class Tensor(Thing):
+    shown_as = "ITensor"
+
+    def __init__(self, api, name, kind):
+        super().__init__(api)
+        self.name, self.dtype = name, self.enum("DataType", kind)
+
+
+class Layer(Thing):
+    shown_as = "ILayer"
+
+    def __init__(self, api, node, kinds):
+        super().__init__(api)
+        known = api.names["LayerType"].__members__
+        self.name, self.type = node.name, known.get(_LAYERS.get(node.op_type, "SHUFFLE"), known["SHUFFLE"])
+        self.outputs = [Tensor(api, o, kinds.get(o, "FLOAT")) for o in node.output]
+        self.num_outputs, self.precision = len(self.outputs), None
+
+    def get_output(self, index):
+        return self.outputs[index]
+
+
+class Network(Thing):
+    shown_as = "INetworkDefinition"
+
+    def __init__(self, api, flags):
+        super().__init__(api)
+        self.flags, self.graph, self.layers, self.num_layers, self.name = flags, None, [], 0, ""
+
+    def get_layer(self, index):
+        return self.layers[index]
+
+    def has(self, flag):
+        known = self.api.names["NetworkDefinitionCreationFlag"].__members__
+        return flag in known and bool(self.flags >> int(known[flag]) & 1)
+
+
+class ParserError(Thing):
+    shown_as = "ParserError"
+
+    def __init__(self, api, place, node, code, text):
+        super().__init__(api)
+        self.values = {"node": place, "code": self.enum("ErrorCode", code), "desc": text}
+        self.values |= {"node_name": node.name, "node_operator": node.op_type}
+
+    def node(self):
+        return self.values["node"]
+
+    def code(self):
+        return self.values["code"]
+
+    def desc(self):
+        return self.values["desc"]
+
+    def node_name(self):
+        return self.values["node_name"]
+
+    def node_operator(self):
+        return self.values["node_operator"]
+
+
+class Parser(Thing):
+    shown_as = "OnnxParser"
+
+    def __init__(self, api, network, logger):
+        super().__init__(api)
+        self.network, self.logger, self.errors, self.num_errors = network, logger, [], 0
+
+    def parse(self, model, path=None):
+        if self.api.data["version"].startswith("8.") and not self.network.has("EXPLICIT_BATCH"):
+            complain(self.logger, self.api, "[network.cpp::checkExplicit] the network must have an explicit batch")
+            return False
+        graph = onnx.load_model_from_string(bytes(model))
+        kinds = _kinds(graph)
+        for place, node in enumerate(graph.graph.node):
+            text = _refused(graph, node, kinds)
+            if text:
+                code = "UNSUPPORTED_NODE" if "importer" in text else "INVALID_NODE"
+                self.errors.append(ParserError(self.api, place, node, code, text))
+        self.num_errors = len(self.errors)
+        if not self.errors:
+            self.network.graph = graph
+            self.network.layers = [Layer(self.api, n, kinds) for n in graph.graph.node]
+            self.network.num_layers = len(self.network.layers)
+        return not self.errors
+
+    def get_error(self, index):
+        return self.errors[index]
+
+
+def _kinds(graph):
+    """Element type of each value."""
+    inferred = onnx.shape_inference.infer_shapes(graph)
+    values = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+    kinds = {v.name: _TYPES.get(v.type.tensor_type.elem_type, "FLOAT") for v in values}
+    return kinds | {t.name: _TYPES.get(t.data_type, "FLOAT") for t in graph.graph.initializer}
+
+
+def _refused(graph, node, kinds):
+    """Why the parser does not take a node; what was seen of NVIDIA's own parser."""
+    if node.domain not in ("", "ai.onnx") or node.op_type in _MISSING:
+        return f"No importer registered for op: {node.op_type}. Attempted to import as plugin."
+    if node.op_type != "Cast" and any(kinds.get(i) == "UINT8" for i in node.input):
+        return "first input has type UInt8 but must have type Float, Half, BFloat16, Int8, Int64, Int32, or Bool."
+    constants = {t.name: t for t in graph.graph.initializer}
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type == "DequantizeLinear" and kinds.get(node.input[0]) == "INT32":
+            return "input has type Int32 but must have type Int8 or FP8."
+        zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is not None and onnx.numpy_helper.to_array(zero).any():
+            return "Assertion failed: non-zero zero point."
+    return ""
+
+
+class Profile(Thing):
+    shown_as = "IOptimizationProfile"
+
+    def __init__(self, api):
+        super().__init__(api)
+        self.shapes = {}
+
+    def set_shape(self, name, least, usual, most):
+        if not all(a <= b <= c for a, b, c in zip(least, usual, most, strict=True)):
+            raise ValueError("Shape provided for min is inconsistent with other shapes.")
+        self.shapes[name] = [list(least), list(usual), list(most)]
+
+
+class TimingCache(Thing):
+    shown_as = "ITimingCache"
+
+    def __init__(self, api, data):
+        super().__init__(api)
+        self.data = data
+
+    def serialize(self):
+        return HostMemory(self.api, self.data)
+
+
+class Config(Thing):
+    shown_as = "IBuilderConfig"
+
+    def __init__(self, api):
+        super().__init__(api)
+        self.set, self.pools, self.profiles, self.cache = {"TF32"}, {}, [], None
+        self.DLA_core, self.hardware_compatibility_level = -1, None
+        self.default_device_type = self.enum("DeviceType", "GPU")
+
+    def set_flag(self, flag):
+        self.set.add(flag.name)
+
+    def clear_flag(self, flag):
+        self.set.discard(flag.name)
+
+    def get_flag(self, flag):
+        return flag.name in self.set
+
+    def set_memory_pool_limit(self, pool, size):
+        self.pools[pool.name] = size
+
+    def add_optimization_profile(self, profile):
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
+
+    def create_timing_cache(self, data):
+        return TimingCache(self.api, bytes(data))
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        if cache.data and not cache.data.startswith(_stamp(self.api)) and not ignore_mismatch:
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self):
+        return self.cache
+
+
+def _stamp(api):
+    return f"timing cache of {api.data['version']} on {state.machine.gpus[0][0]}\n".encode()
+
+
+class Builder(Thing):
+    shown_as = "Builder"
+
+    def __init__(self, api, logger):
+        if not state.machine.driver and not api.data["source"].startswith("tensorrt-rtx"):
+            complain(logger, api, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        super().__init__(api)
+        self.logger, self.num_DLA_cores = logger, state.machine.dla_cores
+
+    def create_network(self, flags=0):
+        known = self.api.names["NetworkDefinitionCreationFlag"].__members__
+        if flags >> len(known) and flags & ~sum(1 << int(f) for f in known.values()):
+            state.machine.violation(f"create_network was given the flags {flags:b}, which this version has not")
+        return Network(self.api, flags)
+
+    def create_builder_config(self):
+        return Config(self.api)
+
+    def create_optimization_profile(self):
+        return Profile(self.api)
+
+    def build_serialized_network(self, network, config):
+        problem = self._problem(network, config)
+        if problem:
+            complain(self.logger, self.api, problem)
+            return None
+        if config.cache is not None:
+            config.cache.data = config.cache.data or _stamp(self.api) + b"tactics"
+        level = config.hardware_compatibility_level
+        head = {
+            "version": self.api.data["version"],
+            "gpu": state.machine.gpus[0][:2] if state.machine.gpus else None,
+            "flags": sorted(config.set),
+            "typed": network.has("STRONGLY_TYPED"),
+            "pools": config.pools,
+            "level": "NONE" if level is None else level.name,
+            "dla": config.DLA_core if config.default_device_type.name == "DLA" else None,
+            "profile": config.profiles[0].shapes if config.profiles else {},
+            "pinned": [layer.name for layer in network.layers if layer.precision is not None],
+        }
+        return HostMemory(self.api, MAGIC + json.dumps(head).encode() + b"\n" + network.graph.SerializeToString())
+
+    def _problem(self, network, config):
+        if network.graph is None:
+            return "the network has no layers"
+        graph = network.graph.graph
+        flags = self.api.names["BuilderFlag"].__members__
+        typed = network.has("STRONGLY_TYPED") or "FP16" not in flags
+        if typed and config.set & {"FP16", "INT8"}:
+            return "precision flags are not allowed in a strongly typed network"
+        halves = any(t.data_type == TensorProto.FLOAT16 for t in graph.initializer)
+        if halves and not typed and "FP16" not in config.set:
+            return "network has FP16 tensors and the builder flag FP16 is not set"
+        if not typed and "INT8" not in config.set and any(n.op_type == "QuantizeLinear" for n in graph.node):
+            return "Q/DQ layers need the builder flag INT8"
+        names = {t.name for t in graph.initializer}
+        for value in graph.input:
+            free = any(not d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+            if value.name not in names and free and not any(value.name in p.shapes for p in config.profiles):
+                return (
+                    f"Network has dynamic or shape inputs ({value.name}), but no optimization profile has been defined."
+                )
+        if config.pools.get("WORKSPACE", 1 << 30) < 2 << 20:
+            return "Could not find any implementation for a node: not enough workspace"
+        if config.default_device_type.name == "DLA" and not config.set & {"FP16", "INT8"} and not typed:
+            return "DLA needs FP16 or INT8"
+        return ""
+
+
+class Runtime(Thing):
+    shown_as = "Runtime"
+
+    def __init__(self, api, logger):
+        super().__init__(api)
+        if not state.machine.driver:
+            state.machine.violation("a Runtime was made without a driver: what it does next is a crash")
+        self.logger, self.DLA_core, self.engine_host_code_allowed = logger, -1, False
+
+    def deserialize_cuda_engine(self, data):
+        state.machine.counted["deserialize"] += 1
+        if not bytes(data).startswith(MAGIC):
+            complain(self.logger, self.api, "stdArchiveReader: Error Code 1: Serialization (magic tag does not match)")
+            return None
+        head, _, graph = bytes(data)[len(MAGIC) :].partition(b"\n")
+        try:
+            head = json.loads(head)
+        except ValueError:
+            complain(self.logger, self.api, "the plan is damaged")
+            return None
+        mobile = "VERSION_COMPATIBLE" in head["flags"]
+        if head["version"] != self.api.data["version"] and not (mobile and self.engine_host_code_allowed):
+            complain(self.logger, self.api, f"plan of version {head['version']}, this is {self.api.data['version']}")
+            return None
+        if mobile and not self.engine_host_code_allowed:
+            complain(self.logger, self.api, "the plan has host code, which is not allowed")
+            return None
+        if head["dla"] is not None and self.DLA_core < 0:
+            complain(self.logger, self.api, "the plan is for a DLA, and no DLA core was chosen")
+            return None
+        try:
+            return Engine(self.api, head, graph, self.logger)
+        except Exception:
+            complain(self.logger, self.api, "the plan is damaged")
+            return None
+
+
+class Engine(Thing):
+    shown_as = "ICudaEngine"
+
+    def __init__(self, api, head, graph, logger):
+        super().__init__(api)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        # The graph as it is: rewritten Q/DQ graphs round otherwise.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.head, self.logger, self.device = head, logger, state.machine.here()
+        self.inputs = {i.name: i for i in self.session.get_inputs()}
+        self.ports = {**self.inputs, **{o.name: o for o in self.session.get_outputs()}}
+        self.num_io_tensors, self.shapes = len(self.ports), {}
+        self.num_optimization_profiles = 1
+
+    def get_tensor_name(self, index):
+        return list(self.ports)[index]
+
+    def get_tensor_mode(self, name):
+        return self.enum("TensorIOMode", "INPUT" if name in self.inputs else "OUTPUT")
+
+    def get_tensor_shape(self, name):
+        return Dims(d if isinstance(d, int) else -1 for d in self.ports[name].shape)
+
+    def get_tensor_dtype(self, name):
+        kind = self.ports[name].type
+        names = {
+            "tensor(float)": "FLOAT",
+            "tensor(float16)": "HALF",
+            "tensor(uint8)": "UINT8",
+            "tensor(int64)": "INT64",
+        }
+        return self.enum("DataType", {**names, "tensor(int32)": "INT32"}[kind])
+
+    def get_tensor_location(self, name):
+        return self.enum("TensorLocation", "DEVICE")
+
+    def get_tensor_format(self, name):
+        return self.enum("TensorFormat", "LINEAR")
+
+    def get_tensor_profile_shape(self, name, profile):
+        assert profile == 0
+        return [Dims(s) for s in self.head["profile"][name]]
+
+    def create_execution_context(self):
+        state.machine.counted["context"] += 1
+        if state.machine.failing.get("context") == state.machine.counted["context"]:
+            complain(self.logger, self.api, "Requested amount of GPU memory could not be allocated")
+            return None
+        return Context(self.api, self)
+
+    def run(self, feeds):
+        return dict(zip([o.name for o in self.session.get_outputs()], self.session.run(None, feeds), strict=True))
+
+    def numpy_type(self, name):
+        return {"float": "float32", "double": "float64"}.get(k := self.ports[name].type[7:-1], k)
+
+
+class Context(Thing):
+    shown_as = "IExecutionContext"
+
+    def __init__(self, api, engine):
+        super().__init__(api)
+        self.engine, self.addresses = engine, {}
+        self.given = {n: tuple(engine.get_tensor_shape(n)) for n in engine.inputs}
+
+    def set_input_shape(self, name, shape):
+        limits = self.engine.head["profile"].get(name)
+        fixed = self.engine.get_tensor_shape(name)
+        low, high = (limits[0], limits[2]) if limits else (fixed, fixed)
+        if len(shape) != len(low) or not all(a <= d <= b for a, d, b in zip(low, shape, high, strict=True)):
+            complain(
+                self.engine.logger, self.api, f"Static dimension mismatch while setting input shape {tuple(shape)}"
+            )
+            return False
+        self.given[name] = tuple(shape)
+        return True
+
+    def get_tensor_shape(self, name):
+        if name in self.given:
+            return Dims(self.given[name])
+        if any(d < 0 for shape in self.given.values() for d in shape):
+            return self.engine.get_tensor_shape(name)
+        return Dims(self._shapes()[name])
+
+    def set_tensor_address(self, name, address):
+        if name not in self.engine.ports:
+            complain(self.engine.logger, self.api, f"there is no tensor {name}")
+            return False
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream):
+        state.machine.counted["execute"] += 1
+        missing = set(self.engine.ports) - set(self.addresses)
+        if missing or any(d < 0 for shape in self.given.values() for d in shape):
+            complain(self.engine.logger, self.api, f"not all addresses or shapes are set: {missing}")
+            return False
+        if state.machine.failing.get("execute") == state.machine.counted["execute"]:
+            complain(self.engine.logger, self.api, "Cuda Runtime (an illegal memory access was encountered)")
+            return False
+        given, shapes, addresses = dict(self.given), self._shapes(), dict(self.addresses)
+
+        def work():
+            feeds = {}
+            for name, shape in given.items():
+                kind = np.dtype(self.engine.numpy_type(name))
+                size = int(np.prod(shape)) * kind.itemsize
+                block = state.machine.block(addresses[name], size)
+                if block is None:
+                    return
+                feeds[name] = np.frombuffer(bytes(block[:size]), kind).reshape(shape)
+            for name, array in self.engine.run(feeds).items():
+                assert array.shape == tuple(shapes[name])
+                block = state.machine.block(addresses[name], array.nbytes)
+                if block is not None:
+                    block[: array.nbytes] = np.ascontiguousarray(array).tobytes()
+
+        return state.machine.enqueue(stream, work) == (0,)
+
+    def _shapes(self):
+        """Shapes of the outputs for the shapes of the inputs that are set."""
+        key = tuple(sorted(self.given.items()))
+        if key not in self.engine.shapes:
+            feeds = {n: np.zeros(s, self.engine.numpy_type(n)) for n, s in self.given.items()}
+            self.engine.shapes[key] = {n: a.shape for n, a in self.engine.run(feeds).items()}
+        return self.engine.shapes[key]
+
+
+_BEHAVIOUR = {
+    t.shown_as: t
+    for t in (
+        Builder, Config, Context, Engine, HostMemory, Layer, Network, Parser, ParserError, Profile, Runtime, Tensor,
+        TimingCache,
+    )
+} | {"ILogger": Logger}  # fmt: skip
+
+
+def make(version):
+    """The interface of a version, alive."""
+    return Interface(version, _BEHAVIOUR)

@@ -1,0 +1,7 @@
+"""TensorRT-RTX's Python module."""
+
+from nvidia_stand_in.engine import make as _make
+
+_made = _make("rtx_1.7")
+__version__ = _made.data["version"]
+globals().update({name: item for name, item in _made.names.items() if "." not in name})
