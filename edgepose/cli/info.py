@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..artifact import Artifact
+    from ..artifact import Artifact, StageSource
+
+#: Entries of the manifest's lists that are written out.
+_LISTED = 12
 
 
 @click.command()
@@ -47,7 +50,7 @@ def describe(artifact: Artifact) -> dict[str, Any]:
             stage = artifact.stages[0]
             provenance = {"source": dict(PoseModel.from_onnx(stage.engine, stage.spec).provenance)}
     else:
-        fields = ("created", "source", "license", "tools", "calibration", "measured")
+        fields = ("created", "source", "license", "tools", "calibration", "measured", "notes")
         provenance = {name: getattr(manifest, name) for name in fields}
     return {
         "name": artifact.name,
@@ -59,11 +62,23 @@ def describe(artifact: Artifact) -> dict[str, Any]:
                 "engine": s.engine.name,
                 "bytes": s.engine.stat().st_size,
                 "spec": s.spec.to_dict(),
+                "lint": _lint(s),
             }
             for i, s in enumerate(artifact.stages)
         ],
         **provenance,
     }
+
+
+def _lint(stage: StageSource) -> list[str]:
+    """What a Q/DQ graph has that is slow or wrong somewhere."""
+    if stage.target != "onnx":
+        return []
+    from ..model import PoseModel
+    from ..quantization.lint import lint
+
+    found = lint(PoseModel.from_onnx(stage.engine, stage.spec).graph)
+    return [f"{one.message} ({len(one.nodes)} nodes, {one.nodes[0]} for instance)" for one in found]
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -87,11 +102,22 @@ def _print(report: dict[str, Any]) -> None:
             click.echo(f"  {name:<10} {text}")
         if "calibration" in spec:
             click.echo(f"  {'ranges':<10} {len(spec['calibration'])} activation ranges from the checkpoint")
+        for line in stage["lint"]:
+            click.echo(f"  {'lint':<10} {line}")
     for section in ("source", "license", "tools", "calibration", "measured"):
         if report.get(section):
             click.echo(f"\n{section}")
             for key, value in report[section].items():
-                click.echo(f"  {key:<10} {value if isinstance(value, str) else json.dumps(value)}")
+                click.echo(f"  {key:<10} {value if isinstance(value, str) else _short(value)}")
+    for note in report.get("notes", ()):
+        click.echo(f"\n{note}")
+
+
+def _short(value: Any) -> str:
+    """JSON; of a long list only the length, ``--json`` has it whole."""
+    if isinstance(value, (list, dict)) and len(value) > _LISTED:
+        return f"{len(value)} entries; --json lists them"
+    return json.dumps(value)
 
 
 def _options(options: dict[str, Any]) -> str:

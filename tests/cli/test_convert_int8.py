@@ -32,6 +32,11 @@ def test_calibrating_and_quantising_in_one_command(edgepose: Call, tmp_path: Pat
     run = edgepose("run", PARK, "--model", tmp_path / "b", "--json", "-")
     assert run.code == 0
     assert run.out.count('"keypoints"') == 2
+    told = edgepose("info", tmp_path / "b")
+    assert told.code == 0
+    assert "percentile" in told.out
+    assert "INT8" in told.out
+    assert "int32 biases" in told.out
 
 
 @pytest.mark.parametrize(
