@@ -76,7 +76,8 @@ class Activations:
         if not self._runners:
             self._batch, self._runners = _runners(self._graph, name, tensor.shape)
         fed = np.repeat(tensor, self._batch, axis=0) if self._batch > 1 else tensor
-        yield name, fed
+        if fed.dtype.kind == "f":
+            yield name, fed
         for runner in self._runners:
             outputs = runner.run({name: fed})
             for value in list(outputs):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from onnx import numpy_helper
 from edgepose.errors import InputError
 from edgepose.fitting import to_tensor
 from edgepose.graph.running import Runner
+from edgepose.model import PoseModel
 from edgepose.quantization import activations
 from edgepose.quantization.calibration import calibrate
 from edgepose.quantization.data import calibration_set
@@ -149,6 +153,19 @@ def test_an_interruption_ends_it_and_leaves_no_thread(folder: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_an_input_of_whole_numbers_has_no_range(folder: Path) -> None:
+    model = network()
+    graph = model.graph.graph
+    graph.input[0].name = "pixels"
+    graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    graph.node.insert(0, onnx.helper.make_node("Cast", ["pixels"], ["data"], to=onnx.TensorProto.FLOAT))
+    entry = dataclasses.replace(model.spec.input, name="pixels", dtype="uint8", mean=(0.0,) * 3, std=(1.0,) * 3)
+    spec = model.spec.replace(input=entry)
+    ranges = calibrate(PoseModel(model.graph, spec), calibration_set(folder, spec), "naive")
+    assert tuple(ranges.tensors) == VALUES
+    assert ranges.tensors["data"][1] > 128
+
+
 def test_every_sample_is_told_of(folder: Path) -> None:
     told: list[int] = []
     samples = calibration_set(folder, network().spec)
@@ -172,3 +189,44 @@ def test_ranges_of_another_network_are_refused(folder: Path) -> None:
         ranges.check(network(seed=4).graph)
     with pytest.raises(InputError, match="different networks"):
         ranges.merge(calibrate(network(seed=4), calibration_set(folder, network().spec), "naive"))
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from edgepose.architectures import BuildOptions, build_network
+from edgepose.graph.passes import optimise
+from edgepose.model import PoseModel
+from edgepose.quantization.calibration import calibrate
+from edgepose.quantization.data import calibration_set
+
+schema, pictures = map(Path, sys.argv[1:])
+rng = np.random.default_rng(0)
+shapes = json.loads(schema.read_text())["simple_pose_resnet50_v1b"]["params"]
+arrays = {}
+for name, shape in shapes.items():
+    arrays[name] = np.ones(shape, np.float32)
+    if name.endswith("weight"):
+        arrays[name] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
+network = build_network(arrays, None, BuildOptions())
+model = PoseModel(optimise(network.graph), network.spec)
+truth = pictures / "truth.json"
+names = sorted(p.name for p in pictures.glob("*.png"))
+truth.write_text(json.dumps({
+    "images": [{"id": i, "file_name": n} for i, n in enumerate(names)],
+    "annotations": [{"image_id": i, "bbox": [2, 2, 30, 40]} for i in range(len(names))],
+}))
+calibrate(model, calibration_set(truth, model.spec, images=pictures), "entropy")
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.conformance
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory as Linux tells it")
+def test_resnet_50_needs_less_than_two_gigabytes(reference: Path, tmp_path: Path) -> None:
+    """However many pictures there are: one sample is held, and of each tensor a histogram."""
+    schema = reference / "fixtures" / "gluoncv_aimet" / "schema.json"
+    command = [sys.executable, "-c", MEMORY, str(schema), str(pictures(tmp_path / "set", 12))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-2]) * 1024 < 2e9

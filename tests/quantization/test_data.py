@@ -212,3 +212,10 @@ def test_coco_without_its_folder_or_a_folder_without_coco(tmp_path: Path) -> Non
         calibration_set(truth, top_down().spec, images=folder)
     with pytest.raises(InputError, match="limit is 0"):
         calibration_set(folder, network().spec, limit=0)
+
+
+def test_the_hash_is_the_same_on_every_machine(reference: Path) -> None:
+    folder = reference / "data" / "coco_keypoints"
+    truth = folder / "person_keypoints_train2017.json"
+    record = calibration_set(truth, top_down().spec, images=folder / "train2017", limit=5).record
+    assert record["sha256"] == "737a5b716a5d4f67b6b1f253d43eb2164c791e1cbf23cb82e0733a24d58e62e7"
