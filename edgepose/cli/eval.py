@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option("--fold-high-biases", is_flag=True, help="Simulate with high biases folded into the next layers.")
 @click.option("--correct-biases", is_flag=True, help="Simulate with bias correction.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write statistics and protocol as JSON.")
-@click.option("--results", metavar="FILE", help="Write the results as COCO's evaluation server takes them.")
+@click.option("--results", metavar="FILE", help="Write the (simulated) results as COCO's evaluation server takes them.")
 def command(
     model: str | None,
     annotations: str,

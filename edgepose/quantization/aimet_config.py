@@ -19,6 +19,8 @@ from .aimet_encodings import BITS, Grid
 SCHEMES = ("tf", "tf_enhanced", "percentile")
 #: A configuration is a page of text.
 _MAX_BYTES = 1 << 20
+#: Operators of ONNX that AIMET calls otherwise.
+_ALIASES = {"ReduceMean": "Mean"}
 
 
 @dataclass(frozen=True)
@@ -83,29 +85,32 @@ class SimulationConfig:
 
     def output_grid(self, op_type: str) -> Grid | None:
         """The kind of grid for what an operator gives; None if that is not quantised."""
-        rule = self.op_rules.get(op_type, OpRule())
+        rule = self._rule(op_type)
         if not _first(rule.output, self.outputs):
             return None
         return self._grid(_first(rule.symmetric, self.outputs_symmetric), self._bits(rule)[0])
 
     def input_grid(self, op_type: str = "") -> Grid:
         """The kind of grid for what an operator is fed."""
-        rule = self.op_rules.get(op_type, OpRule())
+        rule = self._rule(op_type)
         return self._grid(_first(rule.symmetric, self.outputs_symmetric), self._bits(rule)[0])
 
     def quantises_input(self, op_type: str) -> bool:
         """Whether the inputs of an operator are quantised, whatever makes them."""
-        return bool(self.op_rules.get(op_type, OpRule()).input)
+        return bool(self._rule(op_type).input)
 
     def parameter_grid(self, op_type: str, name: str) -> tuple[Grid | None, bool]:
         """The kind of grid for ``weight`` or ``bias`` of an operator, None if none; whether it is by channel."""
-        rule = self.op_rules.get(op_type, OpRule())
+        rule = self._rule(op_type)
         quantised, symmetric = self.parameters, self.parameters_symmetric
         for found in (self.parameter_rules.get(name), rule.parameters.get(name)):
             if found is not None:
                 quantised, symmetric = _first(found[0], quantised), _first(found[1], symmetric)
         per_channel = _first(rule.per_channel, self.per_channel)
         return (self._grid(symmetric, self._bits(rule)[1]) if quantised else None), per_channel
+
+    def _rule(self, op_type: str) -> OpRule:
+        return self.op_rules.get(_ALIASES.get(op_type, op_type), OpRule())
 
     def _grid(self, symmetric: bool, bits: int) -> Grid:
         return Grid(bits, symmetric, self.strict, self.unsigned)
@@ -247,7 +252,11 @@ def _bits(value: Any) -> int:
 
 
 def _preset(bits: int, *, symmetric: bool = False, per_channel: bool = False) -> dict[str, Any]:
-    """AIMET 1.19's default_config.json; symmetric and per channel as 1.22's two files."""
+    """AIMET 1.19's default_config.json; symmetric and per channel those of 1.22."""
+    supergroups = [["Conv", "Relu"], ["Conv", "Clip"], ["Add", "Relu"], ["Gemm", "Relu"]]
+    if symmetric:
+        supergroups.append(["Conv", "BatchNormalization", "Relu"])
+    unquantised = ("Squeeze", "Pad", "Mean") if symmetric else ()
     return {
         "defaults": {
             "ops": {"is_output_quantized": "True"},
@@ -257,17 +266,18 @@ def _preset(bits: int, *, symmetric: bool = False, per_channel: bool = False) ->
             "per_channel_quantization": str(per_channel),
         },
         "params": {"bias": {"is_quantized": "False"}},
-        "op_type": {},
-        "supergroups": [
-            {"op_list": pair} for pair in (["Conv", "Relu"], ["Conv", "Clip"], ["Add", "Relu"], ["Gemm", "Relu"])
-        ],
+        "op_type": {op: {"is_output_quantized": "False"} for op in unquantised},
+        "supergroups": [{"op_list": group} for group in supergroups],
         "model_input": {"is_input_quantized": "True"},
         "model_output": {},
+        "quant_scheme": "tf" if per_channel else "tf_enhanced",
         "default_param_bw": bits,
     }
 
 
-#: Configurations by name.  ``aimet-w8a8`` is what AIMET's model zoo used for its pose models (release 1.19).
+#: Configurations by name.  ``aimet-w8a8`` is what AIMET's model zoo used for its pose_estimation (release 1.19), the
+#: two per channel what it used for hrnet_posenet (release 1.22, minima and maxima); the symmetric ones are 1.22's
+#: defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "aimet-w8a8": _preset(8),
     "w4a8": _preset(4),

@@ -42,6 +42,7 @@ Array = npt.NDArray[Any]
 
 #: AIMET takes every second element of an activation into its histogram.
 _STRIDE = 2
+_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,19 @@ def simulate(
     Raises
     ------
     InputError
-        If there are no samples, values are not finite, or nothing is there to be quantised.
+        If there are no samples, values are not finite, nothing is there to be quantised, or the network is already.
     GraphError
         If the graph is not valid or does not run.
     """
     draft = float_draft(model)
+    if any(node.op_type in _QUANTISED for node in draft.graph.node):
+        raise InputError("This network is quantised already.", hint="Simulate the float network that it was made of.")
     sites = place(draft, config)
     if not sites.weights and not sites.activations:
         raise InputError("The configuration quantises nothing in this network.")
     parameters = _quantise_weights(draft, sites, config)
     activations = _calibrate(draft, sites, config, batches(model, samples, on_sample))
-    _insert(draft, activations)
+    insert_grids(draft, activations)
     check_and_infer(draft)
     simulated = PoseModel(draft.finish(), model.spec, model.provenance)
     return Simulation(simulated, AimetEncodings(activations, parameters))
@@ -165,7 +168,7 @@ def _calibrate(
     return {name: _of_histogram(histograms[name], grid, config) for name, grid in grids.items()}
 
 
-def _insert(draft: Draft, encodings: Mapping[str, Encoding]) -> None:
+def insert_grids(draft: Draft, encodings: Mapping[str, Encoding]) -> None:
     """Nodes that put values on their grids; a value keeps its name, unless it is an input of the graph."""
     prefix = draft.fresh("aimet")
     half = f"{prefix}/below_half"

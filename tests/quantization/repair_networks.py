@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from edgepose.fitting import to_tensor
 from edgepose.graph.builder import GraphBuilder
 from edgepose.graph.running import Runner
+from edgepose.importing import ImportOptions, import_checkpoint
 from edgepose.keypoints import COCO_17
 from edgepose.model import PoseModel
+from edgepose.quantization.data import CalibrationSet, calibration_set
 from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
 
 SIZE = 16
@@ -128,3 +132,25 @@ def nets(draw: st.DrawFn, spreads: tuple[float, ...] = (0.0, 1.0, 2.0)) -> PoseM
             net.op(activation)
     net.conv(4, 1, name="head")
     return net.build()
+
+
+def trained(reference: Path) -> tuple[PoseModel, CalibrationSet, CalibrationSet]:
+    """Ultralight-SimplePose, and crops of people from the calibration and the validation pictures."""
+    normalised = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+    decoder = DecoderSpec("heatmap", {"heatmaps": "hybridsequential0_conv7_fwd"})
+    spec = PoseSpec(InputSpec("data", 256, 192, Crop(), **normalised), decoder, COCO_17)
+    path = reference / "data/weights/ultralight_simplepose/Ultralight-Nano-SimplePose.params"
+    model = import_checkpoint(path, ImportOptions(spec=spec))
+    data = reference / "data/coco_keypoints"
+    train, val = (
+        calibration_set(data / f"person_keypoints_{part}2017.json", model.spec, images=data / f"{part}2017", limit=n)
+        for part, n in (("train", 12), ("val", 8))
+    )
+    return model, train, val
+
+
+def heatmaps(model: PoseModel, samples: CalibrationSet) -> npt.NDArray[np.float64]:
+    """The network's answers to samples."""
+    runner = Runner(model.graph)
+    found = [next(iter(runner.run({"data": to_tensor(p, model.spec.input)}).values())) for p in samples]
+    return np.concatenate(found).astype(np.float64)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from repair_networks import Net, constant, nets, outputs, pictures
+from repair_networks import Net, constant, heatmaps, nets, outputs, pictures, trained
 
 from edgepose.errors import InputError
 from edgepose.fitting import to_tensor
@@ -197,25 +197,9 @@ def test_only_the_named_layers_are_rounded() -> None:
 
 
 def test_a_trained_network_is_nearer_on_other_people(reference: Path) -> None:
-    """Ultralight-SimplePose with one scale for each weight, on a picture of the validation set."""
-    from edgepose.importing import ImportOptions, import_checkpoint
-    from edgepose.keypoints import COCO_17
-    from edgepose.quantization.data import calibration_set
-    from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
-
-    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-    outputs_ = {"heatmaps": "hybridsequential0_conv7_fwd"}
-    spec = PoseSpec(InputSpec("data", 256, 192, Crop(), mean=mean, std=std), DecoderSpec("heatmap", outputs_), COCO_17)
-    path = reference / "data/weights/ultralight_simplepose/Ultralight-Nano-SimplePose.params"
-    model = import_checkpoint(path, ImportOptions(spec=spec))
-    data = reference / "data/coco_keypoints"
-    people = [
-        calibration_set(data / f"person_keypoints_{part}2017.json", model.spec, images=data / f"{part}2017", limit=n)
-        for part, n in (("train", 12), ("val", 8))
-    ]
-    rounding = adaround(model, people[0], PER_TENSOR)
+    """With one scale for each weight, on people of the validation set."""
+    model, train, val = trained(reference)
+    rounding = adaround(model, train, PER_TENSOR)
     assert len(rounding) == sum(n.op_type in ("Conv", "ConvTranspose") for n in model.graph.graph.node)
-    feeds = [{"data": to_tensor(p, model.spec.input)} for p in people[1]]
-    runners = [Runner(m.graph) for m in (model, _with(model, None), _with(model, rounding))]
-    wanted, nearest, learned = (np.concatenate([next(iter(r.run(f).values())) for f in feeds]) for r in runners)
+    wanted, nearest, learned = (heatmaps(m, val) for m in (model, _with(model, None), _with(model, rounding)))
     assert np.square(learned - wanted).mean() < 0.7 * np.square(nearest - wanted).mean()
