@@ -10,38 +10,42 @@ from typing import Any
 
 import onnx
 
-from edgepose import plugins
-from edgepose.devices import Device
-from edgepose.errors import ConversionError, DeviceError, GraphError
-from edgepose.graph.check import difference, observe
-from edgepose.graph.feeds import random_feeds, real_inputs, trials
+from edgepose.errors import ConversionError, GraphError
+from edgepose.graph.feeds import real_inputs
 from edgepose.graph.half import round_weights, widen_stored
 from edgepose.graph.inference import shape_of
 from edgepose.graph.passes import optimise
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
+from edgepose.quantization.scheme import LAYERS, Scheme
 
-from .sample_feeds import sample_feeds
+from .quantised import check_quantised
+from .tflite_proof import proven, proven_int8
 
 ENGINE = "model.tflite"
 #: The form in which the translation reads operators.
 _OPSET = 17
-_SEEDS = (0, 1)
-_RUNTIME = "tflite"
-#: Operators of decoders: on noise, peaks are so alike that a rounding decides which of them is taken.
-_CHOOSING = frozenset({"ArgMax", "TopK", "Equal"})
+#: Activations that have int8 kernels, or are so small as gates that int8 pays for what they are multiplied with.
+_GATES = frozenset({"Sigmoid", "HardSigmoid", "HardSwish", "Elu", "LeakyRelu"})
 
 
 class TfliteConverter:
     """Writes TFLite files, channels last inside; inputs and outputs keep the layout that the spec says.
 
     FP16 is how the weights of convolutions and matrix products are stored; runtimes widen them once, when they load the
-    file.
+    file.  INT8 is a calibrated graph with Q/DQ nodes, computed in integers wherever TFLite has operators for it; inputs
+    and outputs stay float32.
     """
 
     name = "tflite"
-    precisions: Sequence[str] = ("fp32", "fp16")
-    scheme = None
+    precisions: Sequence[str] = ("fp32", "fp16", "int8")
+    #: XNNPACK has no deconvolution with a scale for each channel; everything else named here it computes in int8.
+    scheme = Scheme(
+        activations="int8",
+        deconvolution="subpixel",
+        operators=LAYERS | {"Add", "Concat", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool"} | _GATES,
+        fused=("Relu", "Clip"),
+    )
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`."""
@@ -57,14 +61,17 @@ class TfliteConverter:
             raise ConversionError(f"TFLite is written in {', '.join(self.precisions)}, not in {precision}.")
         from .tflite_writing import write
 
-        half = precision == "fp16"
-        graph, notes = _prepared(model.graph, half=half)
+        integers = precision == "int8"
+        if integers:
+            check_quantised(model.graph)
+        graph, notes = _prepared(model.graph, half=precision == "fp16")
         try:
-            data = write(graph, half=half)
+            data = write(graph, half=precision == "fp16", integers=integers)
         except OverflowError as error:
             raise ConversionError(str(error)) from error
         (folder / ENGINE).write_bytes(data)
-        notes.append(_proven(folder / ENGINE, PoseModel(graph, model.spec)))
+        prove = proven_int8 if integers else proven
+        notes.append(prove(folder / ENGINE, PoseModel(graph, model.spec)))
         return Conversion(ENGINE, (ENGINE,), {"flatbuffers": version("flatbuffers")}, notes)
 
 
@@ -87,37 +94,3 @@ def _prepared(graph: onnx.ModelProto, *, half: bool) -> tuple[onnx.ModelProto, l
     except GraphError as error:
         raise ConversionError(f"TFLite: {error.message}", hint=error.hint) from error
     return graph, notes
-
-
-def _proven(engine: Path, model: PoseModel) -> str:
-    """Run the file on a real picture and random input, if that can be done here; returns what to tell the user.
-
-    Raises
-    ------
-    ConversionError
-        If it gives something else than the graph in ONNX Runtime.
-    """
-    if _RUNTIME not in plugins.runtimes():
-        return "Not executed: the runtime 'tflite' is not installed."
-    runtime = plugins.runtime(_RUNTIME)
-    probe = runtime.probe()
-    if not probe.available:
-        return f"Not executed here: {probe.looked_for} was not found."
-    try:
-        feeds = [sample_feeds(model)]
-        if not _CHOOSING & {n.op_type for n in model.graph.graph.node}:
-            feeds += [random_feeds(model.graph, trial) for trial in trials(_SEEDS)]
-        reference = observe(model.graph, feeds=feeds)
-        session = runtime.open(engine, Device("cpu"), {})
-        found = [session.run(fed) for fed, _ in reference.runs]
-        placement = session.placement
-        session.close()
-        worst = 0.0
-        for name in reference.runs[0][1]:
-            pairs = [(expected[name], now[name]) for (_, expected), now in zip(reference.runs, found, strict=True)]
-            worst = max(worst, difference(name, pairs).relative)
-    except DeviceError as error:
-        raise ConversionError(f"The TFLite file does not run: {error.message}", hint=error.hint) from error
-    except GraphError as error:
-        raise ConversionError(f"The TFLite file gives something else than ONNX Runtime: {error.message}") from error
-    return f"Executed by {placement}: differs from ONNX Runtime by {worst:.1e} of the largest output."

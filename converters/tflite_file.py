@@ -111,18 +111,52 @@ OPERATORS: Mapping[str, _Operator] = {
     "HARD_SWISH": _op(117, 91),
     "SELECT_V2": _op(123, 98),
     "BATCH_MATMUL": _op(126, 101, "adj_x:b adj_y:b"),
+    "QUANTIZE": _op(114, 88),
     "BROADCAST_TO": _op(130, 110, version=2),
 }
+#: Versions in which operators got int8; 2 for all others.
+_INT8_VERSIONS = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "BROADCAST_TO"), 3),
+    **dict.fromkeys(("QUANTIZE", "RESHAPE", "ELU", "HARD_SWISH"), 1),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What the integers of a tensor stand for: ``scale * (integer - zero)``.
+
+    Attributes
+    ----------
+    scales
+        float32: one, or one for each length along ``axis``.
+    zeros
+        int64: the integers that stand for 0, as many.
+    axis
+        Of the scales.
+    """
+
+    scales: Array
+    zeros: Array
+    axis: int = 0
+
+    def is_same(self, other: Grid) -> bool:
+        """Whether integers mean the same; one scale has no axis."""
+        return (
+            np.array_equal(self.scales, other.scales)
+            and np.array_equal(self.zeros, other.zeros)
+            and (self.scales.size == 1 or self.axis == other.axis)
+        )
 
 
 @dataclass
 class Tensor:
-    """A tensor of the file; ``data`` is None for what is computed."""
+    """A tensor of the file; ``data`` is None for what is computed, ``grid`` for what is not quantised."""
 
     name: str
     shape: tuple[int, ...]
     kind: str
     data: Array | None = None
+    grid: Grid | None = None
 
 
 @dataclass
@@ -153,9 +187,11 @@ class TfliteFile:
         self.inputs: list[int] = []
         self.outputs: list[int] = []
 
-    def tensor(self, name: str, shape: Sequence[int], kind: str, data: Array | None = None) -> int:
+    def tensor(
+        self, name: str, shape: Sequence[int], kind: str, data: Array | None = None, grid: Grid | None = None
+    ) -> int:
         """Add a tensor and return its index."""
-        self.tensors.append(Tensor(name, tuple(int(d) for d in shape), kind, data))
+        self.tensors.append(Tensor(name, tuple(int(d) for d in shape), kind, data, grid))
         return len(self.tensors) - 1
 
     def to_bytes(self) -> bytes:
@@ -177,13 +213,13 @@ class TfliteFile:
             places.append(0 if tensor.data is None else len(buffers))
             if tensor.data is not None:
                 buffers.append(_table(build, {0: ("offset", _bytes(build, tensor.data))}))
-        codes = list(dict.fromkeys(o.code for o in self.operations))
+        codes = list(dict.fromkeys((o.code, self._version(o)) for o in self.operations))
         graph = self._graph(build, places, codes)
         model = _table(
             build,
             {
                 0: ("uint32", _VERSION),
-                1: ("offset", _vector(build, [_code(build, c) for c in codes])),
+                1: ("offset", _vector(build, [_code(build, *c) for c in codes])),
                 2: ("offset", _vector(build, [graph])),
                 3: ("offset", build.CreateString("edgepose")),
                 4: ("offset", _vector(build, buffers)),
@@ -193,28 +229,31 @@ class TfliteFile:
         build.Finish(model, file_identifier=_IDENTIFIER)
         return bytes(build.Output())
 
-    def _graph(self, build: Any, places: Sequence[int], codes: Sequence[str]) -> int:
+    def _version(self, operation: Operation) -> int:
+        """The version of an operator from which on it has the element types of its tensors."""
+        kinds = {self.tensors[i].kind for i in (*operation.inputs, *operation.outputs) if i >= 0}
+        known = OPERATORS[operation.code].version
+        return max(known, _INT8_VERSIONS.get(operation.code, 2)) if "int8" in kinds else known
+
+    def _graph(self, build: Any, places: Sequence[int], codes: Sequence[tuple[str, int]]) -> int:
         tensors = []
         for tensor, place in zip(self.tensors, places, strict=True):
             name, shape = build.CreateString(tensor.name), _numbers(build, tensor.shape)
-            tensors.append(
-                _table(
-                    build,
-                    {
-                        0: ("offset", shape),
-                        1: ("int8", _KINDS[tensor.kind]),
-                        2: ("uint32", place),
-                        3: ("offset", name),
-                        8: ("bool", True),
-                    },
-                )
-            )
+            fields: dict[int, tuple[str, Any]] = {
+                0: ("offset", shape),
+                1: ("int8", _KINDS[tensor.kind]),
+                2: ("uint32", place),
+                3: ("offset", name),
+            }
+            if tensor.grid is not None:
+                fields[4] = ("offset", _grid(build, tensor.grid))
+            tensors.append(_table(build, {**fields, 8: ("bool", True)}))
         operations = []
         for operation in self.operations:
             known = OPERATORS[operation.code]
             inputs, outputs = _numbers(build, operation.inputs), _numbers(build, operation.outputs)
-            fields: dict[int, tuple[str, Any]] = {
-                0: ("uint32", codes.index(operation.code)),
+            fields = {
+                0: ("uint32", codes.index((operation.code, self._version(operation)))),
                 1: ("offset", inputs),
                 2: ("offset", outputs),
             }
@@ -241,11 +280,16 @@ class TfliteFile:
         return _table(build, {0: ("offset", maps[0]), 1: ("offset", maps[1]), 2: ("offset", key)})
 
 
-def _code(build: Any, name: str) -> int:
+def _grid(build: Any, grid: Grid) -> int:
+    scales = build.CreateNumpyVector(np.asarray(grid.scales, np.float32))
+    zeros = build.CreateNumpyVector(np.asarray(grid.zeros, np.int64))
+    return _table(build, {2: ("offset", scales), 3: ("offset", zeros), 6: ("int32", grid.axis)})
+
+
+def _code(build: Any, name: str, version: int) -> int:
     known = OPERATORS[name]
     return _table(
-        build,
-        {0: ("int8", min(known.code, _LAST_OLD_CODE)), 2: ("int32", known.version), 3: ("int32", known.code)},
+        build, {0: ("int8", min(known.code, _LAST_OLD_CODE)), 2: ("int32", version), 3: ("int32", known.code)}
     )
 
 

@@ -19,13 +19,14 @@ from edgepose.errors import ConversionError
 from edgepose.graph.draft import Draft
 from edgepose.graph.inference import known_values, shape_of
 
-from .tflite_file import Array, Operation, TfliteFile
+from .tflite_file import Array, Grid, Operation, TfliteFile
 
 TO_LAST = (0, 2, 3, 1)
 TO_FIRST = (0, 3, 1, 2)
 #: Operators that can clamp their result themselves.
 _CLAMPING = frozenset({"ADD", "SUB", "MUL", "DIV", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _INT32 = np.iinfo(np.int32)
+_INT8 = np.iinfo(np.int8)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ class Lowering:
         self.uses = Counter(name for node in draft.graph.node for name in node.input)
         self.uses.update(o.name for o in draft.graph.output)
         self._outputs = {o.name for o in draft.graph.output}
+        self.grids: Mapping[str, Grid] = {}
+
+    def quantise(self, grids: Mapping[str, Grid], nodes: Sequence[Node]) -> None:
+        """Say which values are int8 tensors, and which nodes are going to be there."""
+        self.grids = grids
+        self.uses = Counter(name for node in nodes for name in node.inputs)
+        self.uses.update(self._outputs)
+        for name, grid in grids.items():
+            if self.array(name) is None and grid.zeros[0] == _INT8.min:
+                self.nonnegative.add(name)
 
     # ---- what the graph says ----
 
@@ -99,6 +110,8 @@ class Lowering:
     def kind(self, name: str) -> str:
         """Element type as TFLite gets it: int64, which ONNX has for indices, becomes int32."""
         array = self.array(name)
+        if array is None and name in self.grids:
+            return "int8"
         if array is None:
             dtype = np.dtype(helper.tensor_dtype_to_np_dtype(self._known[name].type.tensor_type.elem_type))
         else:
@@ -107,11 +120,11 @@ class Lowering:
 
     # ---- tensors ----
 
-    def constant(self, array: Array, name: str) -> int:
-        """A tensor that holds an array."""
+    def constant(self, array: Array, name: str, grid: Grid | None = None) -> int:
+        """A tensor that holds an array; ``grid`` says what its integers stand for."""
         if array.dtype == np.int64:
             array = np.clip(array, _INT32.min, _INT32.max).astype(np.int32)
-        return self.file.tensor(name, array.shape, array.dtype.name, np.ascontiguousarray(array))
+        return self.file.tensor(name, array.shape, array.dtype.name, np.ascontiguousarray(array), grid)
 
     def input(self, name: str) -> None:
         """Declare a graph input."""
@@ -154,16 +167,24 @@ class Lowering:
     def put_first(self, name: str, index: int) -> None:
         """Say which tensor holds a value as ONNX has it."""
         self._first[name] = index
+        self.put_on_grid(name, index)
 
     def put_last(self, name: str, index: int) -> None:
         """Say which tensor holds a value with the channels last."""
         self._last[name] = index
+        self.put_on_grid(name, index)
+
+    def put_on_grid(self, name: str, index: int) -> None:
+        """Say that the integers of a tensor stand for what those of a value do."""
+        if name in self.grids:
+            self.file.tensors[index].grid = self.grids[name]
 
     # ---- operations ----
 
     def emit(self, code: str, inputs: Sequence[int], shape: Sequence[int], kind: str, name: str, **options: Any) -> int:
-        """Add an operator with one result, and return its tensor."""
-        result = self.file.tensor(name, shape, kind)
+        """Add an operator with one result, and return its tensor; what moves int8 numbers leaves their scale."""
+        grid = self.file.tensors[inputs[0]].grid if kind == "int8" else None
+        result = self.file.tensor(name, shape, kind, grid=grid)
         self.emit_into(code, inputs, [result], **options)
         return result
 

@@ -31,6 +31,8 @@ _UNARY = {
     "Floor": "FLOOR",
     "Not": "LOGICAL_NOT",
     "HardSwish": "HARD_SWISH",
+    "QuantizeLinear": "QUANTIZE",
+    "DequantizeLinear": "DEQUANTIZE",
 }
 _CLAMPABLE = frozenset({"ADD", "SUB", "MUL", "DIV"})
 _NEVER_NEGATIVE = frozenset({"Sigmoid", "Exp", "Sqrt", "Abs"})
@@ -70,7 +72,7 @@ def _binary(low: Lowering, node: Node) -> None:
 
 
 def _unary(low: Lowering, node: Node) -> None:
-    _elementwise(low, node, _UNARY[node.op], node.inputs)
+    _elementwise(low, node, _UNARY[node.op], node.inputs[:1])
     if node.op in _NEVER_NEGATIVE:
         low.nonnegative.add(node.outputs[0])
 
@@ -117,7 +119,7 @@ def _clip(low: Lowering, node: Node) -> None:
     kind = low.kind(node.outputs[0])
     if low_limit is not None and low_limit >= 0:
         low.nonnegative.add(node.outputs[0])
-    if low_limit == 0 and high in (None, 6.0) and kind == "float32":
+    if low_limit == 0 and high in (None, 6.0) and kind in ("float32", "int8"):
         code = "RELU" if high is None else "RELU6"
         if not low.clamp(node, code):
             _elementwise(low, node, code, node.inputs[:1])

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .tflite_file import Grid
 from .tflite_lowering import TO_FIRST, TO_LAST, Lowering, Node, Rule
+from .tflite_spatial import bias_grid
 
 _REDUCTIONS = {"ReduceMean": "MEAN", "ReduceSum": "SUM", "ReduceMax": "REDUCE_MAX", "ReduceMin": "REDUCE_MIN"}
 _FIRST_TO_LAST_AXIS = {0: 0, 1: 3, 2: 1, 3: 2}
@@ -200,9 +202,9 @@ def _mat_mul(low: Lowering, node: Node) -> None:
     shape = low.shape(result)
     weights = low.array(right)
     if weights is not None and weights.ndim == 2 and len(low.shape(left)) >= 2:
-        inputs = [low.first(left), low.constant(weights.T, f"{right}:oi"), -1]
+        inputs = [low.first(left), low.constant(weights.T, f"{right}:oi", _along_rows(low, right)), -1]
         options = {"activation": "NONE", "keep_num_dims": True}
-        low.put_first(result, low.emit("FULLY_CONNECTED", inputs, shape, "float32", result, **options))
+        low.put_first(result, low.emit("FULLY_CONNECTED", inputs, shape, low.kind(result), result, **options))
         return
     if min(len(low.shape(left)), len(low.shape(right))) < 2:
         raise node.refuse("an operand is of rank 1")
@@ -221,11 +223,21 @@ def _gemm(low: Lowering, node: Node) -> None:
         added = low.array(node.inputs[2])
         if added is None or added.size not in (1, len(rows)):
             raise node.refuse("its bias is computed or not one for each output")
-        bias = low.constant(np.broadcast_to(added.reshape(-1), (len(rows),)), f"{node.inputs[2]}:{node.name}")
-    inputs = [low.first(node.inputs[0]), low.constant(rows, f"{node.inputs[1]}:oi"), bias]
+        grid = low.grids.get(node.inputs[1])
+        means = None if grid is None else bias_grid(low, node, grid)
+        bias = low.constant(np.broadcast_to(added.reshape(-1), (len(rows),)), f"{node.inputs[2]}:{node.name}", means)
+    grid = _along_rows(low, node.inputs[1])
+    inputs = [low.first(node.inputs[0]), low.constant(rows, f"{node.inputs[1]}:oi", grid), bias]
     options = {"activation": "NONE", "keep_num_dims": False}
     shape = low.shape(node.outputs[0])
-    low.put_first(node.outputs[0], low.emit("FULLY_CONNECTED", inputs, shape, "float32", node.outputs[0], **options))
+    kind = low.kind(node.outputs[0])
+    low.put_first(node.outputs[0], low.emit("FULLY_CONNECTED", inputs, shape, kind, node.outputs[0], **options))
+
+
+def _along_rows(low: Lowering, name: str) -> Grid | None:
+    """What int8 weights stand for, with their output channels in front; None for float ones."""
+    grid = low.grids.get(name)
+    return None if grid is None else Grid(grid.scales, grid.zeros, 0)
 
 
 def _softmax(low: Lowering, node: Node) -> None:

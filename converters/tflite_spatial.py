@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .tflite_file import Array
+from .tflite_file import Array, Grid
 from .tflite_lowering import Lowering, Node, Rule
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -27,10 +27,10 @@ def _conv(low: Lowering, node: Node) -> None:
     options |= {"dilation_h": dilations[0], "dilation_w": dilations[1]}
     if depthwise:
         # ONNX has the multiplier as the inner part of the output channels, as TFLite does.
-        filters = low.constant(weights[:, 0].transpose(1, 2, 0)[None], f"{node.inputs[1]}:1hwc")
+        filters = low.constant(weights[:, 0].transpose(1, 2, 0)[None], f"{node.inputs[1]}:1hwc", _along(low, node, 3))
         options["multiplier"] = weights.shape[0] // channels
     else:
-        filters = low.constant(weights.transpose(0, 2, 3, 1), f"{node.inputs[1]}:ohwi")
+        filters = low.constant(weights.transpose(0, 2, 3, 1), f"{node.inputs[1]}:ohwi", _along(low, node, 0))
     inputs = [source, filters, _bias(low, node, weights.shape[0])]
     _done(low, node, "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", inputs, **options)
 
@@ -57,7 +57,7 @@ def _dense_conv_transpose(low: Lowering, node: Node, weights: Array) -> None:
         (n - 1) * s + k - o
         for n, s, k, o in zip((height, width), strides, kernel, (out_height, out_width), strict=True)
     ]
-    filters = low.constant(weights.transpose(1, 2, 3, 0), f"{node.inputs[1]}:ohwi")
+    filters = low.constant(weights.transpose(1, 2, 3, 0), f"{node.inputs[1]}:ohwi", _along(low, node, 0))
     bias = _bias(low, node, weights.shape[1])
     options = {"stride_h": strides[0], "stride_w": strides[1]}
     if cut[0] < top or cut[1] < left:
@@ -72,7 +72,9 @@ def _dense_conv_transpose(low: Lowering, node: Node, weights: Array) -> None:
         return
     whole = (low.shape(node.inputs[0])[0], out_height + cut[0], out_width + cut[1], weights.shape[1])
     inputs = [low.numbers(whole), filters, source, bias]
-    full = low.emit("TRANSPOSE_CONV", inputs, whole, "float32", f"{node.name}:whole", padding="VALID", **options)
+    kind = low.kind(node.outputs[0])
+    full = low.emit("TRANSPOSE_CONV", inputs, whole, kind, f"{node.name}:whole", padding="VALID", **options)
+    low.put_on_grid(node.outputs[0], full)
     ends = (whole[0], top + out_height, left + out_width, whole[3])
     window = [full, low.numbers((0, top, left, 0)), low.numbers(ends), low.numbers((1, 1, 1, 1))]
     _done(low, node, "STRIDED_SLICE", window)
@@ -99,7 +101,8 @@ def _depthwise_conv_transpose(low: Lowering, node: Node, weights: Array) -> None
     border = tuple(zip(before, after, strict=True))
     source = _pad(low, source, (border[0], border[1]), 0.0, f"{node.name}:padded")
     bias = _bias(low, node, len(weights))
-    phases = []
+    phases: list[int] = []
+    kind = low.kind(node.outputs[0])
     batch, channels, height, width = shape
     for row, vertical in enumerate(taps[0]):
         for column, horizontal in enumerate(taps[1]):
@@ -108,13 +111,14 @@ def _depthwise_conv_transpose(low: Lowering, node: Node, weights: Array) -> None
                 for x, tx in horizontal:
                     kernel[0, y + before[0], x + before[1]] = weights[:, 0, ty, tx]
             label = f"{node.name}:{row}{column}"
-            inputs = [source, low.constant(kernel.astype(weights.dtype), f"{node.inputs[1]}:{row}{column}"), bias]
+            stored = low.constant(kernel.astype(weights.dtype), f"{node.inputs[1]}:{row}{column}", _along(low, node, 3))
+            inputs = [source, stored, bias]
             phases.append(
                 low.emit(
                     "DEPTHWISE_CONV_2D",
                     inputs,
                     (batch, height, width, channels),
-                    "float32",
+                    kind,
                     label,
                     padding="VALID",
                     stride_h=1,
@@ -126,7 +130,9 @@ def _depthwise_conv_transpose(low: Lowering, node: Node, weights: Array) -> None
                 )
             )
     together = (batch, height, width, channels * step * step)
-    joined = low.emit("CONCATENATION", phases, together, "float32", f"{node.name}:phases", axis=3, activation="NONE")
+    for phase in phases:
+        low.put_on_grid(node.outputs[0], phase)
+    joined = low.emit("CONCATENATION", phases, together, kind, f"{node.name}:phases", axis=3, activation="NONE")
     _done(low, node, "DEPTH_TO_SPACE", [joined], block_size=step)
 
 
@@ -162,7 +168,40 @@ def _average_pool(low: Lowering, node: Node) -> None:
         padding = "VALID"
     if node.attributes.get("ceil_mode", 0) and node.attributes.get("count_include_pad", 0):
         raise node.refuse("ceil_mode and count_include_pad together")
-    _pool(low, node, "AVERAGE_POOL_2D", source, padding, kernel, strides)
+    if low.kind(node.outputs[0]) != "int8":
+        _pool(low, node, "AVERAGE_POOL_2D", source, padding, kernel, strides)
+    elif padding == "VALID":
+        _mean_by_weights(low, node, source, kernel, strides)
+    else:
+        _pool(low, node, "AVERAGE_POOL_2D", source, padding, kernel, strides)
+        _requantised(low, node, source)
+
+
+def _mean_by_weights(low: Lowering, node: Node, source: int, kernel: tuple[int, int], strides: tuple[int, int]) -> None:
+    """The mean of int8 numbers, to any scale, as a convolution with equal weights, which every runtime does fast."""
+    channels = low.shape(node.inputs[0])[1]
+    largest = np.iinfo(np.int8).max
+    scales = np.full(channels, 1 / (largest * kernel[0] * kernel[1]), np.float32)
+    zeros = np.zeros(channels, np.int64)
+    given = low.grids[node.inputs[0]]
+    weights = low.constant(
+        np.full((1, *kernel, channels), largest, np.int8), f"{node.name}:weights", Grid(scales, zeros, 3)
+    )
+    bias = low.constant(np.zeros(channels, np.int32), f"{node.name}:bias", Grid(given.scales * scales, zeros))
+    options = {"padding": "VALID", "stride_h": strides[0], "stride_w": strides[1], "activation": "NONE"}
+    options |= {"dilation_h": 1, "dilation_w": 1, "multiplier": 1}
+    _done(low, node, "DEPTHWISE_CONV_2D", [source, weights, bias], **options)
+
+
+def _requantised(low: Lowering, node: Node, source: int) -> None:
+    """Bring a result whose kernel keeps the scale of its input to the scale that it shall have."""
+    result = low.last(node.outputs[0])
+    kept, wanted = low.file.tensors[source].grid, low.grids[node.outputs[0]]
+    if kept is None or kept.is_same(wanted):
+        return
+    tensor = low.file.tensors[result]
+    tensor.grid, tensor.name = kept, f"{node.name}:mean"
+    low.put_last(node.outputs[0], low.emit("QUANTIZE", [result], tensor.shape, "int8", f"{node.outputs[0]}:nhwc"))
 
 
 def _global_average_pool(low: Lowering, node: Node) -> None:
@@ -221,6 +260,8 @@ def _reorder_filters(low: Lowering, name: str, order: Array) -> bool:
         tensor = low.file.tensors[index]
         assert tensor.data is not None
         tensor.data = np.ascontiguousarray(tensor.data[order])
+        if tensor.grid is not None and tensor.grid.scales.size > 1:
+            tensor.grid = Grid(tensor.grid.scales[order], tensor.grid.zeros[order], tensor.grid.axis)
     return True
 
 
@@ -252,18 +293,33 @@ def _pool(
 
 def _weights(low: Lowering, node: Node) -> Array:
     weights = low.array(node.inputs[1])
-    if weights is None or weights.ndim != 4 or weights.dtype != np.float32:
-        raise node.refuse("its weights are not constant float32 of rank 4")
+    kind = "int8" if low.kind(node.outputs[0]) == "int8" else "float32"
+    if weights is None or weights.ndim != 4 or weights.dtype != kind:
+        raise node.refuse(f"its weights are not constant {kind} of rank 4")
     return weights
 
 
+def _along(low: Lowering, node: Node, axis: int) -> Grid | None:
+    """What int8 weights stand for where their output channels lie along ``axis``; None for float ones."""
+    grid = low.grids.get(node.inputs[1])
+    return None if grid is None else Grid(grid.scales, grid.zeros, axis)
+
+
 def _bias(low: Lowering, node: Node, channels: int) -> int:
-    if not node.has(2):
-        return low.constant(np.zeros(channels, np.float32), f"{node.name}:bias")
-    bias = low.array(node.inputs[2])
+    bias = low.array(node.inputs[2]) if node.has(2) else np.zeros(channels, np.float32)
     if bias is None:
         raise node.refuse("its bias is computed")
-    return low.constant(bias, f"{node.inputs[2]}:{node.name}")
+    name = f"{node.inputs[2]}:{node.name}" if node.has(2) else f"{node.name}:bias"
+    weights = low.grids.get(node.inputs[1])
+    if weights is None:
+        return low.constant(bias, name)
+    return low.constant(bias.astype(np.int32), name, bias_grid(low, node, weights))
+
+
+def bias_grid(low: Lowering, node: Node, weights: Grid) -> Grid:
+    """What an int32 bias stands for: the product of the input's scale and the weights', which kernels take it to be."""
+    scales = (low.grids[node.inputs[0]].scales * weights.scales).astype(np.float32)
+    return Grid(scales, np.zeros(scales.shape, np.int64))
 
 
 def _kernel(node: Node) -> tuple[int, int]:
@@ -334,7 +390,7 @@ def _padded(
         return source, "VALID"
     if _is_same(low, node, pads, kernel, strides, dilations):
         return source, "SAME"
-    if pooling and low.kind(node.inputs[0]) != "float32":
+    if pooling and low.kind(node.inputs[0]) not in ("float32", "int8"):
         raise node.refuse("it pads integers")
     return _pad(low, source, pads, value, f"{node.name}:padded"), "VALID"
 
@@ -348,6 +404,9 @@ def _pad(low: Lowering, source: int, pads: Pads, value: float, name: str) -> int
     inputs = [source, low.constant(border, f"{name}:border")]
     if value == 0.0:
         return low.emit("PAD", inputs, shape, tensor.kind, name)
+    if tensor.kind == "int8":
+        lowest = low.constant(np.array(np.iinfo(np.int8).min, np.int8), f"{name}:value", tensor.grid)
+        return low.emit("PADV2", [*inputs, lowest], shape, tensor.kind, name)
     return low.emit("PADV2", [*inputs, low.scalar(value)], shape, tensor.kind, name)
 
 

@@ -12,6 +12,7 @@ from edgepose.graph.inference import infer_shapes
 
 from . import tflite_pointwise, tflite_shapes, tflite_spatial
 from .tflite_file import Operation, TfliteFile
+from .tflite_integers import plan_integers, refuse_unquantised
 from .tflite_lowering import Lowering, nodes_of
 
 _RULES = {**tflite_pointwise.RULES, **tflite_shapes.RULES, **tflite_spatial.RULES}
@@ -24,7 +25,7 @@ def supported_operators() -> tuple[str, ...]:
     return tuple(sorted(_RULES))
 
 
-def write(model: onnx.ModelProto, *, half: bool) -> bytes:
+def write(model: onnx.ModelProto, *, half: bool = False, integers: bool = False) -> bytes:
     """Translate a graph of fixed sizes.
 
     Parameters
@@ -33,6 +34,8 @@ def write(model: onnx.ModelProto, *, half: bool) -> bytes:
         The graph.
     half
         Store weights as float16; they must be representable as such.
+    integers
+        Compute in int8 what the graph's Q/DQ nodes allow.
 
     Raises
     ------
@@ -43,8 +46,13 @@ def write(model: onnx.ModelProto, *, half: bool) -> bytes:
     """
     draft = Draft(model)
     infer_shapes(draft)
-    low = Lowering(draft)
     nodes = nodes_of(draft.graph)
+    plan = plan_integers(draft, nodes) if integers else None
+    low = Lowering(draft)
+    if plan is not None:
+        refuse_unquantised(plan)
+        nodes = plan.nodes
+        low.quantise(plan.grids, nodes)
     unknown = sorted({n.op for n in nodes} - set(_RULES))
     if unknown:
         raise ConversionError(
