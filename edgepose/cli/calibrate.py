@@ -106,8 +106,8 @@ def _calibrated(
             percentile=PERCENTILE if percentile is None else percentile,
             on_sample=bar.advance,
         )
-    for name, reason in samples.unreadable.items():
-        click.echo(f"edgepose: {name}: left out: {reason}", err=True)
+    for reason in samples.unreadable.values():
+        click.echo(f"edgepose: left out: {reason}", err=True)
     return ranges, bool(samples.unreadable)
 
 

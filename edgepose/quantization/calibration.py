@@ -16,7 +16,9 @@ from .data import CalibrationSet
 from .observers import PERCENTILE, Observer, observer_maker
 from .ranges import Ranges, fingerprint
 
-#: Of the methods, the one that stays nearest to FP32 where nothing is known of the network.
+#: Signal to noise of the outputs of trained networks with all layers in int8, Ultralight-SimplePose | Lightweight
+#: OpenPose, heatmaps and limbs: percentile 19.7 dB | 28.7, 13.4; mse 20.8 | 26.1, 11.0; sqnr 21.9 | 23.5, 7.9; naive
+#: 20.1 | 20.9, 5.8; entropy 12.3 | 5.7, -2.8: it takes the few large values of a heatmap, the joints, for outliers.
 DEFAULT_METHOD = "percentile"
 
 

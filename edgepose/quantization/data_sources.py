@@ -101,6 +101,7 @@ class MediaPieces:
             total = sum(isinstance(item, Frame) for item in self._source)
         self._picks = spread(total, limit)
         self.samples = len(self._picks)
+        self._hashed = "", ""
 
     def __iter__(self) -> Iterator[Piece | Failure]:
         """See :class:`Pieces`."""
@@ -137,7 +138,9 @@ class MediaPieces:
 
     def _piece(self, frame: Frame, boxes: npt.NDArray[np.float32] | None) -> Piece:
         name = Path(frame.source).name
-        identity = f"{name} {frame.index} {sha256_of(frame.source)}\n"
+        if frame.source != self._hashed[0]:  # once for all frames of a video
+            self._hashed = frame.source, sha256_of(frame.source)
+        identity = f"{name} {frame.index} {self._hashed[1]}\n"
         return Piece(
             f"{name}, frame {frame.index}" if frame.is_video else name,
             identity.encode(),
