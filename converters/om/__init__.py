@@ -104,10 +104,11 @@ class OmConverter:
             GRAPH,
             settings.soc or soc_here() or DEFAULT_SOC,
             precision,
-            shapes_of(graph, settings),
+            shapes_of(graph, settings, model.spec.input.layout),
             settings.batches,
             settings.sizes,
             AIPP if settings.aipp else "",
+            model.spec.input.layout,
         )
         notes = [_NOT_RUN]
         if is_dynamic_batch(model.graph) and not settings.batches:

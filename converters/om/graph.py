@@ -64,14 +64,19 @@ def prepared(
     return optimise(graph, opset=min(max(opset_of(graph), oldest), newest), batch=batch)
 
 
-def shapes_of(graph: onnx.ModelProto, settings: Settings) -> dict[str, list[int]]:
-    """Input -> shape, with -1 where a profile says.
+def shapes_of(graph: onnx.ModelProto, settings: Settings, layout: str) -> dict[str, list[int]]:
+    """Input -> shape, with -1 where a profile says; ``layout`` is that of the pictures.
 
     Raises
     ------
     ConversionError
         If a dimension is open and no profile is for it, or the other way round.
     """
+    if settings.sizes and layout != "NCHW":
+        raise ConversionError(
+            f"atc takes sizes to choose from for pictures in NCHW; this network's are {layout}.",
+            hint="Leave 'pre' out of --embed, or the option 'dynamic_image_size'.",
+        )
     shapes = {}
     for value in real_inputs(graph.graph):
         shape = [d if isinstance(d, int) else -1 for d in shape_of(value) or ()]

@@ -38,6 +38,8 @@ class Invocation:
         Profiles.
     aipp
         Name of the AIPP file; empty for none.
+    layout
+        ``NCHW`` if the inputs are pictures in planes; else the order of dimensions means nothing to ``atc``.
     """
 
     framework: int
@@ -48,6 +50,7 @@ class Invocation:
     batches: Sequence[int] = ()
     sizes: Sequence[tuple[int, int]] = ()
     aipp: str = ""
+    layout: str = "NCHW"
 
     def arguments(self) -> list[str]:
         """Without the program's name.
@@ -74,7 +77,7 @@ class Invocation:
                         hint="Rename the input in the graph.",
                     )
             told = ";".join(f"{name}:{','.join(map(str, shape))}" for name, shape in self.shapes.items())
-            given += ["--input_format=NCHW" if self._pictures() else "--input_format=ND", f"--input_shape={told}"]
+            given += [f"--input_format={self._format()}", f"--input_shape={told}"]
         if self.batches:
             given.append(f"--dynamic_batch_size={','.join(map(str, self.batches))}")
         if self.sizes:
@@ -92,6 +95,7 @@ class Invocation:
             f"exec atc \\\n  {line}\n"
         )
 
-    def _pictures(self) -> bool:
-        """Whether every input has the four dimensions of pictures."""
-        return all(len(shape) == 4 for shape in self.shapes.values())
+    def _format(self) -> str:
+        """For ONNX there are NCHW and ND; profiles go with NCHW, and those of the batch look at its N alone."""
+        planes = self.layout == "NCHW" and all(len(shape) == 4 for shape in self.shapes.values())
+        return "NCHW" if planes or self.batches else "ND"

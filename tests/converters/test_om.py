@@ -27,10 +27,12 @@ from edgepose_converters.om.log import failure
 from edgepose_converters.om.settings import checked
 from edgepose_converters.om.toolchain import find, release, soc_here
 from edgepose_runtimes.acl import PyAcl
+from target_networks import QUICK, SLOW, family
 
 from edgepose.devices import Device
 from edgepose.errors import ConversionError, EdgePoseError
 from edgepose.fitting import to_tensor
+from edgepose.graph.embed import embed
 from edgepose.model import PoseModel
 
 DEVICE = Device("ascend310")
@@ -88,6 +90,34 @@ def test_the_graph_has_the_opset_that_every_release_reads(tmp_path: Path) -> Non
     convert(network(opset=17), tmp_path / "out", recipe="on")
     graph = onnx.load(tmp_path / "out" / "model.onnx")
     assert [(o.domain, o.version) for o in graph.opset_import] == [("", 11)]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.conformance) for n in SLOW)])
+def test_every_family_goes_into_the_oldest_opset(tmp_path: Path, name: str) -> None:
+    model = family(name)
+    convert(model, tmp_path / "out", recipe="on")
+    graph = onnx.load(tmp_path / "out" / "model.onnx")
+    assert [(o.domain, o.version) for o in graph.opset_import] == [("", 11)]
+    assert {n.domain for n in graph.graph.node} == {""}
+    assert [o.name for o in graph.graph.output] == [o.name for o in model.graph.graph.output]
+
+
+def test_pixels_in_the_graph_are_no_planes(cann: Path, world: Any, tmp_path: Path) -> None:
+    plain = network()
+    model = embed(plain, pre=True)
+    result = convert(model, tmp_path / "out", "fp32")
+    assert told(cann)["input_format"] == "ND"
+    assert told(cann)["input_shape"] == f"{model.spec.input.name}:1,64,48,3"
+    session = PyAcl().open(tmp_path / "out" / result.engine, DEVICE, {})
+    pixels = np.random.default_rng(2).integers(0, 256, (1, 64, 48, 3), np.uint8)
+    found = session.run({model.spec.input.name: pixels})["heatmaps"]
+    true = expected(plain.graph, {"image": to_tensor(pixels, plain.spec.input)})["heatmaps"]
+    np.testing.assert_allclose(found, true, rtol=1e-4, atol=1e-5)
+    session.close()
+    for options, words in (({"aipp": "on"}, "'pre' out of --embed"), ({"dynamic_image_size": "64,48;96,64"}, "NHWC")):
+        with pytest.raises(ConversionError) as caught:
+            convert(model, tmp_path / words[:3], recipe="on", **options)
+        assert words in str(caught.value)
 
 
 def test_batches_to_choose_from(cann: Path, world: Any, tmp_path: Path) -> None:
