@@ -357,7 +357,7 @@ class Engine(Thing):
         # The graph as it is: rewritten Q/DQ graphs round otherwise.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.head, self.logger, self.device = head, logger, state.machine.here()
+        self.head, self.graph, self.logger = head, graph, logger
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.ports = {**self.inputs, **{o.name: o for o in self.session.get_outputs()}}
         self.num_io_tensors, self.shapes = len(self.ports), {}
@@ -472,9 +472,30 @@ class Context(Thing):
         """Shapes of the outputs for the shapes of the inputs that are set."""
         key = tuple(sorted(self.given.items()))
         if key not in self.engine.shapes:
-            feeds = {n: np.zeros(s, self.engine.numpy_type(n)) for n, s in self.given.items()}
-            self.engine.shapes[key] = {n: a.shape for n, a in self.engine.run(feeds).items()}
+            self.engine.shapes[key] = _inferred(self.engine.graph, self.given) or self._computed()
         return self.engine.shapes[key]
+
+    def _computed(self):
+        feeds = {n: np.zeros(s, self.engine.numpy_type(n)) for n, s in self.given.items()}
+        return {n: a.shape for n, a in self.engine.run(feeds).items()}
+
+
+def _inferred(graph, given):
+    """Shapes of the outputs as far as ONNX can tell them; None if it cannot tell all."""
+    graph = onnx.load_model_from_string(graph)
+    del graph.graph.value_info[:]
+    for value in graph.graph.input:
+        for dimension, length in zip(value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False):
+            dimension.dim_value = length
+    for value in graph.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    shapes = {}
+    for value in onnx.shape_inference.infer_shapes(graph, data_prop=True).graph.output:
+        found = value.type.tensor_type
+        if not found.HasField("shape") or not all(d.HasField("dim_value") for d in found.shape.dim):
+            return None
+        shapes[value.name] = tuple(d.dim_value for d in found.shape.dim)
+    return shapes
 
 
 _BEHAVIOUR = {
