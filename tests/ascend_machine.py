@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -68,6 +69,31 @@ def cards(root: Path, monkeypatch: pytest.MonkeyPatch, count: int = 1, chip: str
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(devices, "System", partial(System, root))
+
+
+def onnxruntime_cann(monkeypatch: pytest.MonkeyPatch, devices: int = 1) -> Any:
+    """Put the stand-in of onnxruntime-cann in place of ONNX Runtime; gives the class of its sessions."""
+    import onnxruntime
+
+    sys.path.insert(0, str(STAND_INS))
+    try:
+        made = importlib.import_module("onnxruntime_cann")
+    finally:
+        sys.path.remove(str(STAND_INS))
+        sys.modules.pop("onnxruntime_cann", None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made.InferenceSession)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [made.PROVIDER, made.CPU])
+    monkeypatch.setattr(made.InferenceSession, "devices", devices)
+    return made.InferenceSession
+
+
+def lite_python(root: Path) -> Path:
+    """A Python that has the stand-in of MindSpore Lite, NumPy and ONNX Runtime."""
+    venv.create(root, symlinks=True)
+    packages = next(root.glob("lib*/python3*/site-packages"))
+    (packages / "mindspore_lite").symlink_to(STAND_INS.parent / "runtimes" / "stand_ins" / "mindspore_lite")
+    (packages / "others.pth").write_text(str(Path(np.__file__).parent.parent))
+    return root / "bin" / "python"
 
 
 def install(root: Path, version: str = "8.0", **settings: Any) -> Path:

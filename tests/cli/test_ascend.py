@@ -17,6 +17,7 @@ import pytest
 
 from edgepose.bundle import read_bundle
 from edgepose.graph.builder import GraphBuilder
+from edgepose.graph.passes import set_batch
 from edgepose.keypoints import COCO_17
 from edgepose.model import PoseModel
 from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
@@ -268,3 +269,41 @@ def test_int8_is_calibrated_compiled_and_run(edgepose: Call, cann: Path, source:
     assert "pyACL" in said
     others, _ = persons(edgepose, source, "--device", "cpu")
     assert np.median(distances(ours, others)) < 6
+
+
+def test_mindir_runs_there_in_mindspore_lite(
+    edgepose: Call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("EDGEPOSE_MSLITE_PYTHON", "EDGEPOSE_MINDSPORE_PYTHON"):
+        monkeypatch.setenv(variable, "/nonexistent/python")
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "mindir", "-o", target).code == 0
+    # What the stand-in needs to compute the file lies beside it.
+    graph = tmp_path / "fixed.onnx"
+    graph.write_bytes(set_batch(PoseModel.from_onnx(source).graph, 1).SerializeToString())
+    said = {"inputs": [["image", [1, 3, 64, 48], "float32"]], "graph": str(graph)}
+    (target / "model.mindir.json").write_text(json.dumps(said))
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
+    monkeypatch.setenv("EDGEPOSE_MSLITE_PYTHON", str(ascend_machine.lite_python(tmp_path / "lite")))
+    monkeypatch.setenv("MSLITE_STAND_IN", json.dumps({"devices": 1}))
+    ours, said_ = persons(edgepose, target, "--device", "ascend310")
+    assert "target ascend, device 0, enforce_fp16" in said_
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert distances(ours, others).max() < 1e-3
+
+
+def test_onnx_runs_there_in_onnx_runtime(
+    edgepose: Call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "onnx", "-o", target).code == 0
+    ascend_machine.cards(tmp_path / "root", monkeypatch)
+    # Where ONNX Runtime has no provider for the card, 'auto' takes the CPU, and asking for the card is an error.
+    assert edgepose("run", PARK, "--model", target).code == 0
+    assert edgepose("run", PARK, "--model", target, "--device", "ascend310").code == 2
+    ascend_machine.onnxruntime_cann(monkeypatch)
+    ours, said = persons(edgepose, target, "--device", "ascend310")
+    assert "CANNExecutionProvider" in said
+    assert "force_fp16 on ascend310" in said
+    others, _ = persons(edgepose, source, "--device", "cpu")
+    assert distances(ours, others).max() < 1e-3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,7 @@ RECORD = Path(__file__).parent / "stand_ins" / "mindspore_lite_2.0.0.json"
 
 @pytest.fixture(scope="module")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has the stand-in, NumPy and ONNX Runtime."""
-    root = tmp_path_factory.mktemp("lite")
-    venv.create(root, symlinks=True)
-    packages = next(root.glob("lib*/python3*/site-packages"))
-    (packages / "mindspore_lite").symlink_to(LITE)
-    (packages / "others.pth").write_text(str(Path(np.__file__).parent.parent))
-    return root / "bin" / "python"
+    return ascend_machine.lite_python(tmp_path_factory.mktemp("lite"))
 
 
 @pytest.fixture
@@ -149,16 +142,8 @@ def test_the_stand_in_has_what_the_recorded_interface_has(monkeypatch: pytest.Mo
 @pytest.fixture
 def cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The stand-in of onnxruntime-cann in place of ONNX Runtime, and a card; gives the class of its sessions."""
-    import onnxruntime
-
-    monkeypatch.syspath_prepend(ascend_machine.STAND_INS)
-    made = importlib.import_module("onnxruntime_cann")
-    del sys.modules["onnxruntime_cann"]
     ascend_machine.cards(tmp_path / "root", monkeypatch, 2)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", made.InferenceSession)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [made.PROVIDER, made.CPU])
-    monkeypatch.setattr(made.InferenceSession, "devices", 2)
-    return made.InferenceSession
+    return ascend_machine.onnxruntime_cann(monkeypatch, 2)
 
 
 def saved(folder: Path) -> Path:
