@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..plugins import Probe
     from ..system import System
 
+#: Parts without which no runtime can use a device, whatever it says of itself.
+_NEEDED = ("chip", "device files", "SDK", "runtime")
+
 
 @click.command()
 @click.option("--device", metavar="D", help="Look at this device only; exit code 1 if it cannot be used.")
@@ -56,16 +59,18 @@ def examine(names: tuple[str, ...], system: System | None = None) -> dict[str, A
         runtimes = [e for e in engines if e["kind"] == "runtime" and name in e["devices"]]
         probed = [_probed(e, name) for e in runtimes]
         able = [e["name"] for e in probed if e["available"]]
-        seen["usable_with"] = able if seen["found"] else []
         opened = {target for e in runtimes for target in e["targets"]}
         made_by = [e for e in engines if e["kind"] == "converter" and e["name"] in opened]
         parts = [_step(s) for s in steps(name, system)]
         parts += [_choice("runtime", probed), _choice("converter", made_by)]
         seen["steps"] = parts
         seen["engines"] = sorted({e["name"] for e in (*runtimes, *made_by)})
-        seen["next"] = next((p for p in parts if not p["good"]), None) if not seen["usable_with"] else None
-        if seen["found"] and not able:
-            seen["remedy"] = seen["next"]["remedy"] if seen["next"] else ""
+        # A runtime that is here shows that it can do without the rest, but not all of them look at the device.
+        blocking = [p for p in parts if not able or p["part"].startswith(_NEEDED)]
+        seen["next"] = next((p for p in blocking if not p["good"]), None)
+        seen["usable_with"] = able if seen["found"] and seen["next"] is None else []
+        if seen["found"] and seen["next"] is not None:
+            seen["remedy"] = seen["next"]["remedy"]
         devices.append(seen)
     return {
         "edgepose": __version__,

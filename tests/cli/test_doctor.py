@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,30 @@ def test_the_next_step_moves_on_as_things_are_installed(tmp_path: Path) -> None:
     assert missing("/usr/local/Ascend/driver/version.info") == "device files"
     assert missing("/dev/davinci0", "/dev/davinci_manager", "/dev/svm0") == "SDK: CANN"
     assert missing("/opt/cann/version.cfg", ASCEND_HOME_PATH="/opt/cann") in ("Python binding", "runtime")
+
+
+def test_a_runtime_alone_does_not_make_a_device_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that could use the device, were the device's software there."""
+    package = tmp_path / "python/lib/python3.7/site-packages/mindspore_lite"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    program = tmp_path / "python/bin/python"
+    program.parent.mkdir()
+    program.symlink_to(sys.executable)
+    monkeypatch.setenv("EDGEPOSE_MSLITE_PYTHON", str(program))
+    system = System(tmp_path / "root", {})
+    for file in ("/dev/davinci0", "/dev/davinci_manager", "/usr/local/Ascend/driver/version.info"):
+        place = system.root / file.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    (device,) = examine(("ascend310p",), system)["devices"]
+    assert device["found"]
+    assert any(s["part"] == "runtime" and "mindspore-lite" in s["found"] for s in device["steps"])
+    assert device["usable_with"] == []
+    assert device["next"]["part"] == "SDK: CANN"
+    (device,) = examine(("ascend310p",), System(system.root, {"ASCEND_HOME_PATH": "/usr/local/Ascend"}))["devices"]
+    assert "mindspore-lite" in device["usable_with"]
+    assert device["next"] is None
 
 
 def test_json_is_plain_and_names_the_engines_of_a_device(edgepose: Call) -> None:
