@@ -36,7 +36,8 @@ RUNTIMES = {
     "mindspore": "mindir",
 }
 DEFAULT = ("onnxruntime", "openvino", "tflite")
-#: As ``edgepose eval`` does by default: AP counts weak people as well.
+#: As ``edgepose eval`` does by default: AP counts weak people as well.  The pair keeps the threshold of its own spec:
+#: each weak person would be a run of the second network.
 MIN_SCORE = 0.02
 #: Height and width: some targets take one size only.
 OPENPOSE_SIZE, FAST_SIZE = (368, 496), (384, 512)
@@ -55,6 +56,7 @@ class Row:
     stages: Sequence[PoseModel]
     boxes: Literal["gt"] | None = None
     flip: bool = False
+    min_score: float | None = MIN_SCORE
 
 
 def rows(weights: Path) -> list[Row]:
@@ -72,7 +74,7 @@ def rows(weights: Path) -> list[Row]:
         Row("Ultralight-SimplePose", [ultralight], "gt"),
         Row("Ultralight-SimplePose, flip test", [ultralight], "gt", flip=True),
         Row("`fast`, {} x {}".format(*FAST_SIZE), [fixed]),
-        Row("`accurate`, detector {} x {}".format(*FAST_SIZE), [fixed, thunder]),
+        Row("`accurate`, detector {} x {}".format(*FAST_SIZE), [fixed, thunder], min_score=None),
         Row("Lightweight OpenPose, {} x {}".format(*OPENPOSE_SIZE), [openpose]),
     ]
 
@@ -87,7 +89,7 @@ def accuracy(row: Row, runtime: str, precision: str, truth: CocoAnnotations, ima
             bundle = convert(graph, RUNTIMES[runtime], output=Path(folder, f"bundle-{i}"), precision=precision)
             sources += resolve(bundle).stages
         model = Artifact(row.name, sources)
-        with load(model, device="cpu", runtime=runtime, detector=None, flip=row.flip, min_score=MIN_SCORE) as pose:
+        with load(model, device="cpu", runtime=runtime, detector=None, flip=row.flip, min_score=row.min_score) as pose:
             return 100 * evaluate(pose, truth, images, boxes=row.boxes).statistics["AP"]
 
 
