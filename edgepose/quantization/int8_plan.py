@@ -300,8 +300,8 @@ def _groups(
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Sets of values that have one scale, and whose ranges decide it.
 
-    What is concatenated shares a scale, since what follows sees one.  But a value without negatives keeps its zero
-    point 0, which bounds it at no cost, beside others that have another.
+    What is concatenated shares a scale, since what follows sees one.  But beside others a value without negatives keeps
+    its zero point 0, which bounds it at no cost, and each has a scale of its own.
     """
     parent = {name: name for name in tensors}
 
@@ -316,9 +316,8 @@ def _groups(
     for i, node in enumerate(graph.nodes):
         sources = graph.data(i) if i in concats else [node.input[0]] if graph.passes(i) else []
         results = [o for o in node.output if o in tensors]
-        if i in concats and not scheme.symmetric:
-            mixed = [s for s in sources if not graph.never_negative(s)]
-            sources = mixed or sources
+        if i in concats and not scheme.symmetric and len({graph.never_negative(s) for s in sources}) > 1:
+            continue
         if not sources or not results or not all(s in tensors for s in sources):
             continue
         derived.update(results)

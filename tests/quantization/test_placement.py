@@ -25,6 +25,7 @@ from edgepose.model import PoseModel
 from edgepose.quantization.emit import Quantised, quantize_model
 from edgepose.quantization.lint import lint
 from edgepose.quantization.placement import quantisable
+from edgepose.quantization.ranges import Ranges
 from edgepose.quantization.scheme import Scheme
 
 
@@ -118,6 +119,18 @@ def test_what_is_concatenated_shares_a_scale(tmp_path):
     assert found["a"] != found["both"]
     _, kernels = run(done.model.graph, picture(model), tmp_path)
     assert (kernels["QLinearConv"], kernels["QLinearConcat"], kernels["Relu"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("large", ["a", "b"])
+def test_the_largest_of_what_is_concatenated_is_expressed(scheme, large):
+    model = joined("Relu", "Identity")
+    ranges = observed(model, [picture(model)])
+    wide = {**ranges.tensors, large: (0.0 if large == "a" else -30.0, 90.0), "both": (-30.0, 90.0)}
+    graph = quantize_model(model, Ranges(wide, "naive"), SCHEMES[scheme]).model.graph
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
+    scale, zero = (values[name] for name in scales(graph)["both"])
+    assert (np.iinfo(zero.dtype).max - float(zero)) * scale >= 89.5
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
