@@ -185,6 +185,8 @@ def write_model_bundle(
     floats = [model for _, model in imported.stages]
     with writing_bundle(folder) as inside:
         engines, calibration = floats, {}
+        if options.int8 is not None and target.scheme is None:
+            report(f"'{to}' quantises weights by itself; the calibration is not used")
         if precision == "int8" and target.scheme is not None:
             from .quantization.flow import quantise
 
