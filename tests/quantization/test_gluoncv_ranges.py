@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,18 @@ from edgepose.graph.passes import optimise
 from edgepose.graph.running import Runner
 from edgepose.keypoints import COCO_17
 from edgepose.model import PoseModel
+from edgepose.quantization.activations import Activations
 from edgepose.quantization.emit import quantize_model
 from edgepose.quantization.gluoncv_ranges import ranges_of
+from edgepose.quantization.histogram_ranges import SIGNED_LEVELS, UNSIGNED_LEVELS, divergences, entropy_range
+from edgepose.quantization.observers import Histogram
 from edgepose.quantization.ranges import Ranges
 from edgepose.quantization.scheme import Scheme
 from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec, Stretch
 
 MODEL = "simple_pose_resnet18_v1b"
 VARIANTS = ("naive", "entropy")
+THRESHOLDS = Path(__file__).with_name("mxnet_thresholds.json")
 Table = dict[str, tuple[float, float]]
 Imported = Callable[[str], PoseModel]
 
@@ -87,25 +92,56 @@ def gluoncv(reference: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def imported(gluoncv: Path) -> Imported:
-    """The fixture's graph, with the weights of its recipe."""
+def recipe(gluoncv: Path) -> ModuleType:
     loaded = importlib.util.spec_from_file_location("gluoncv_recipe", gluoncv / "recipe.py")
     assert loaded is not None
     assert loaded.loader is not None
-    recipe = importlib.util.module_from_spec(loaded)
-    loaded.loader.exec_module(recipe)
+    module = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def imported(gluoncv: Path, recipe: ModuleType) -> Imported:
+    """The fixture's graph, with the weights of its recipe."""
     names = json.loads((gluoncv / "deploy" / f"{MODEL}-names.json").read_text())
     shapes = json.loads((gluoncv / "schema.json").read_text())[MODEL]["params"]
     arrays = {flat: recipe.fill(MODEL, own, tuple(shapes[own])) for flat, own in names.items()}
 
     def load(variant: str) -> PoseModel:
-        text = (gluoncv / "deploy" / f"{MODEL}-quantized-{variant}-symbol.json").read_bytes()
+        text = (gluoncv / "deploy" / f"{MODEL}{variant}-symbol.json").read_bytes()
         graph, ranges = import_mxnet(parse_symbol(text, MODEL, 1 << 28), arrays, input_size=(256, 192), batch=1)
         graph = optimise(graph)
         decoder = DecoderSpec("heatmap", {"heatmaps": graph.graph.output[0].name})
         return PoseModel(graph, PoseSpec(InputSpec("data", 256, 192, Crop()), decoder, COCO_17, ranges))
 
     return load
+
+
+def test_ranges_are_those_that_mxnet_finds(imported: Imported, recipe: ModuleType) -> None:
+    """On the whole network, with MXNet 1.9.1's own collector; what its fixtures were calibrated on is not known."""
+    recorded = json.loads(THRESHOLDS.read_text())
+    activations = Activations(imported("").graph)
+    seen: dict[str, Histogram] = {}
+    shape = (1, 3, 256, 192)
+    for fed in (recipe.inp(MODEL, shape), recipe.rs(MODEL, "second").standard_normal(shape).astype(np.float32)):
+        for name, array in activations.of("data", fed):
+            if name in recorded:
+                observer = seen.setdefault(name, Histogram(entropy_range))
+                observer.update(array.reshape(-1), float(array.min()), float(array.max()))
+    assert seen.keys() == recorded.keys()
+    equal = 0
+    for name, (low, high, threshold, divergence, bins) in recorded.items():
+        observer = seen[name]
+        np.testing.assert_allclose((observer.low, observer.high), (low, high), rtol=2e-6)
+        assert len(observer.counts) == bins
+        halves, found = divergences(observer.counts, UNSIGNED_LEVELS if low >= 0 else SIGNED_LEVELS)
+        place = round(threshold / observer.width - 0.5) - int(halves[0])
+        equal += place == int(np.argmin(found))
+        # Where it is not the same threshold, it is as good: MXNet's sums in float32 are right to some 1e-5.
+        assert found[place] - found.min() < 1e-6
+        assert found.min() == pytest.approx(divergence, abs=1e-4)
+    assert equal > len(recorded) / 2
 
 
 def on_mxnets_grid(model: PoseModel) -> Ranges:
@@ -193,7 +229,7 @@ def test_mxnets_int8_outputs_are_reproduced(variant: str, imported: Imported, gl
     to 127.5 or 127 levels), which makes their errors independent: they differ by at most ``sigma * sqrt(2)``, and, as
     these are sums of thousands of parts, normally distributed, by less than 6 times that in all of 52,224 values.
     """
-    model = imported(variant)
+    model = imported(f"-quantized-{variant}")
     ranges = on_mxnets_grid(model)
     (name,) = model.spec.decoder.outputs.values()
     step = ranges.tensors[name][1] / 127.5
