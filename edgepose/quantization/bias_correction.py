@@ -42,6 +42,28 @@ def correct_biases(
 ) -> PoseModel:
     """Empirical bias correction: make each layer's mean over samples what it is in float.
 
+    Parameters
+    ----------
+    model, weights, samples, on_sample
+        As for :func:`bias_corrections`.
+
+    Returns
+    -------
+    PoseModel
+        The float network with other biases, to be quantised to these weights.  Layers without bias get one.
+    """
+    return with_corrections(model, bias_corrections(model, weights, samples, on_sample=on_sample))
+
+
+def bias_corrections(
+    model: PoseModel,
+    weights: Mapping[str, Array],
+    samples: Iterable[Pixels],
+    *,
+    on_sample: Callable[[], object] = lambda: None,
+) -> dict[str, Floats]:
+    """What empirical bias correction adds to the biases.
+
     Layer by layer, with unquantised activations; each layer sees what the corrected layers before it give.  All
     samples' values between two layers are in memory: a few dozen samples are enough.
 
@@ -60,8 +82,8 @@ def correct_biases(
 
     Returns
     -------
-    PoseModel
-        The float network with other biases, to be quantised to these weights.  Layers without bias get one.
+    dict
+        Output of the layer -> numbers [C] to be added to its bias.
 
     Raises
     ------
@@ -85,7 +107,7 @@ def correct_biases(
         shift = (by_channel(found, axis)[1] - target) / count
         corrections[name] = -shift
         shifted.change(name, partial(_less, shift, axis))
-    return _with_biases(model, corrections)
+    return corrections
 
 
 def correct_biases_analytically(
@@ -126,7 +148,7 @@ def correct_biases_analytically(
             kernel = np.moveaxis(change, (second.out_axis, second.in_axis), (0, 1))
             shift = kernel.reshape(*kernel.shape[:2], -1).sum(axis=2) @ expected
         corrections[second.node.output[0]] = -shift
-    return _with_biases(model, corrections)
+    return with_corrections(model, corrections)
 
 
 def expected_input(beta: Floats, gamma: Floats, activation: str | None) -> Floats:
@@ -170,7 +192,7 @@ def _less(shift: Floats, axis: int, value: Array) -> Array:
     return np.asarray(value - along(shift, axis, value.ndim), value.dtype)
 
 
-def _with_biases(model: PoseModel, corrections: Mapping[str, Floats]) -> PoseModel:
+def with_corrections(model: PoseModel, corrections: Mapping[str, Floats]) -> PoseModel:
     """The network with numbers [C] added to the biases of layers, by the layers' outputs."""
     draft = float_draft(model)
     uses = Wiring(draft.graph).uses
