@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ _NO_DRIVER = (
 HOST_TO_DEVICE = 1
 DEVICE_TO_HOST = 2
 _MEMORY_ALLOCATION = 2
-_MAJOR, _MINOR = 75, 76
+_MAJOR, _MINOR, _MULTIPROCESSORS = 75, 76, 16
 _THREAD_LOCAL_CAPTURE = 1
 _NON_BLOCKING = 1
 #: The name is the first field of cudaDeviceProp in every version, and the structure never was as large as this.
@@ -84,15 +83,29 @@ class _Backend(Protocol):
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]: ...
 
-    def properties(self, device: int) -> tuple[str, str]: ...
+    def gpu(self, device: int) -> Gpu: ...
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: its name and its compute capability, ``8.7`` for instance; empty where CUDA does not tell."""
+    """A GPU.
+
+    Attributes
+    ----------
+    name
+        As the driver calls it; boards with different GPUs may share one.
+    compute_capability
+        ``8.7`` for instance.
+    multiprocessors
+        How many it has.
+    """
 
     name: str
     compute_capability: str
+    multiprocessors: int
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.compute_capability}, {self.multiprocessors} multiprocessors)"
 
 
 class Cuda:
@@ -146,7 +159,7 @@ class Cuda:
         if not 0 <= device < count:
             listed = "only GPU 0" if count == 1 else f"GPUs 0 to {count - 1}"
             raise DeviceError(f"There is no GPU {device} here; CUDA finds {listed}.")
-        return Gpu(*self._backend.properties(device))
+        return self._backend.gpu(device)
 
     def begin_capture(self, stream: Any) -> None:
         """Record what goes into ``stream``, as far as this thread puts it there, in place of running it."""
@@ -176,10 +189,10 @@ class _Bindings:
             raise CudaError(name, int(code), str(code.name), meaning.decode() if meaning else "")
         return tuple(results)
 
-    def properties(self, device: int) -> tuple[str, str]:
+    def gpu(self, device: int) -> Gpu:
         found = self.call("cudaGetDeviceProperties", device)[0]
         name = found.name.decode(errors="replace") if isinstance(found.name, bytes) else str(found.name)
-        return name.rstrip("\0"), f"{found.major}.{found.minor}"
+        return Gpu(name.rstrip("\0"), f"{found.major}.{found.minor}", int(found.multiProcessorCount))
 
 
 class _Library:
@@ -203,12 +216,15 @@ class _Library:
         self._check(name, self._function(name, kinds)(*passed))
         return tuple(r.value for r in results)
 
-    def properties(self, device: int) -> tuple[str, str]:
+    def gpu(self, device: int) -> Gpu:
         space = ctypes.create_string_buffer(_PROPERTIES_BYTES)
         name = "cudaGetDeviceProperties"
         self._check(name, self._function(name, (_HANDLE, _INT))(ctypes.addressof(space), device))
-        major, minor = (self.call("cudaDeviceGetAttribute", which, device)[0] for which in (_MAJOR, _MINOR))
-        return space.raw[:_NAME_BYTES].split(b"\0")[0].decode(errors="replace"), f"{major}.{minor}"
+        major, minor, processors = (
+            int(self.call("cudaDeviceGetAttribute", which, device)[0]) for which in (_MAJOR, _MINOR, _MULTIPROCESSORS)
+        )
+        called = space.raw[:_NAME_BYTES].split(b"\0")[0].decode(errors="replace")
+        return Gpu(called, f"{major}.{minor}", processors)
 
     def _function(self, name: str, taken: tuple[Any, ...]) -> Callable[..., int]:
         try:
@@ -229,7 +245,6 @@ class _Library:
         raise CudaError(name, code, told[0] or f"error {code}", told[1])
 
 
-@functools.lru_cache(maxsize=1)
 def find_cuda() -> Cuda:
     """CUDA's runtime, by NVIDIA's bindings if they are installed, else by the C library.
 

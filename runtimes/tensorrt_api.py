@@ -107,7 +107,10 @@ _LOGGERS_LOCK = threading.Lock()
 def _logger_of(module: Any) -> Any:
     with _LOGGERS_LOCK:
         if module.__name__ not in _LOGGERS:
-            _LOGGERS[module.__name__] = _make_logger(module)
+            logger = _LOGGERS[module.__name__] = _make_logger(module)
+            # Plans and graphs may need operators of the vendor's plug-in library.
+            if hasattr(module, "init_libnvinfer_plugins"):
+                module.init_libnvinfer_plugins(logger, "")
         return _LOGGERS[module.__name__]
 
 

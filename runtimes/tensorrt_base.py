@@ -154,9 +154,8 @@ class PlanRuntime:
             if record_graph:
                 plan.record()
             ports = [", ".join(f"{p.info.name} {p.info.dtype}" for p in side) for side in (plan.inputs, plan.outputs)]
-            on = f"{gpu.name} (compute capability {gpu.compute_capability})"
             graph = ", CUDA graph" if record_graph else ""
-            told = f"{api.title} {api.version} on {on}, {ports[0]} -> {ports[1]}, through {cuda.source}{graph}"
+            told = f"{api.title} {api.version} on {gpu}, {ports[0]} -> {ports[1]}, through {cuda.source}{graph}"
             return PlanSession(plan, str(engine), told)
         except BaseException:
             plan.close()
@@ -165,8 +164,7 @@ class PlanRuntime:
     def _place(self, api: VendorApi, index: int) -> Place:
         if self.portable:
             return Place(api.title, api.version)
-        gpu = find_cuda().gpu(index)
-        return Place(api.title, api.version, gpu.name, gpu.compute_capability)
+        return Place(api.title, api.version, find_cuda().gpu(index))
 
     def _plan_of(self, engine: Path, here: Place, api: VendorApi) -> tuple[Path, Record | None]:
         """The plan to open: the file itself, or what comes of the recipe that it is."""

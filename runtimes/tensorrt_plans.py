@@ -11,12 +11,16 @@ from typing import Any
 
 from edgepose.errors import DeviceError, InputError
 
+from .cuda import Gpu
+
 #: Format of the record that lies beside a plan, with this ending more.
 RECORD_FORMAT = "edgepose.plan"
 RECORD_ENDING = ".json"
 _VERSION = 1
 #: A record is some lines of text.
 _MAX_RECORD_BYTES = 1 << 20
+#: Compute capability from which on hardware-compatible plans work.
+_AMPERE = 8
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,16 @@ class Place:
     ----------
     software, version
         The vendor's software.
-    gpu, compute_capability
-        The GPU; empty where plans are not bound to one.
+    gpu
+        The GPU; None where plans are not bound to one.
     """
 
     software: str
     version: str
-    gpu: str = ""
-    compute_capability: str = ""
+    gpu: Gpu | None = None
 
     def __str__(self) -> str:
-        on = f" on {self.gpu}" if self.gpu else ""
-        capability = f" (compute capability {self.compute_capability})" if self.compute_capability else ""
-        return f"{self.software} {self.version}{on}{capability}"
+        return f"{self.software} {self.version}" + (f" on {self.gpu}" if self.gpu else "")
 
 
 @dataclass(frozen=True)
@@ -79,25 +80,29 @@ class Record:
             If it is from another version or GPU; the hint is the command that makes it anew.
         """
         built = self.place
-        same_gpu = not built.gpu or built == Place(built.software, built.version, here.gpu, here.compute_capability)
-        if self.any_gpu == "ampere+":
-            same_gpu = _capability(built) >= 8 and _capability(here) >= 8
-        elif self.any_gpu == "same-compute-capability":
-            same_gpu = built.compute_capability == here.compute_capability
         wrong = []
         if built.software != here.software or (built.version != here.version and not self.any_version):
             wrong.append(f"this is {here.software} {here.version}")
-        if not same_gpu:
-            wrong.append(f"this GPU is {here.gpu} (compute capability {here.compute_capability})")
+        if built.gpu is not None and not self._takes(built.gpu, here.gpu):
+            wrong.append(f"this GPU is {here.gpu}")
         if wrong:
             raise DeviceError(
                 f"'{engine}' was built by {built}, and {' and '.join(wrong)}; plans are not portable.",
                 hint=f"Build it anew here: {self.rebuild}" if self.rebuild else "Convert the checkpoint again, here.",
             )
 
+    def _takes(self, built: Gpu, here: Gpu | None) -> bool:
+        if here is None:
+            return False
+        if self.any_gpu == "ampere+":
+            return min(_generation(built), _generation(here)) >= _AMPERE
+        if self.any_gpu == "same-compute-capability":
+            return built.compute_capability == here.compute_capability
+        return built == here
 
-def _capability(place: Place) -> int:
-    major = place.compute_capability.split(".")[0]
+
+def _generation(gpu: Gpu) -> int:
+    major = gpu.compute_capability.split(".")[0]
     return int(major) if major.isdecimal() else 0
 
 
@@ -114,10 +119,13 @@ def read_record(engine: Path) -> Record | None:
         return None
     data = read_json(path, RECORD_FORMAT)
     try:
-        place = Place(**{str(k): str(v) for k, v in data["place"].items()})
+        place, gpu = data["place"], data["place"]["gpu"]
+        known = None
+        if gpu is not None:
+            known = Gpu(str(gpu["name"]), str(gpu["compute_capability"]), int(gpu["multiprocessors"]))
         core = data.get("dla_core")
         return Record(
-            place,
+            Place(str(place["software"]), str(place["version"]), known),
             data.get("any_version") is True,
             str(data.get("any_gpu", "")),
             None if core is None else int(core),

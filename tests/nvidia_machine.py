@@ -25,7 +25,7 @@ STAND_INS = Path(__file__).parent / "stand_ins" / "nvidia"
 VERSIONS = ("8.6", "10.3", "10.13", "11.4")
 #: Those that are told by flags what they may do.
 WITH_FLAGS = ("8.6", "10.3", "10.13")
-ORIN, OTHER = ("Orin", "8.7", 1 << 30), ("NVIDIA GeForce RTX 4090", "8.9", 1 << 30)
+ORIN, OTHER = ("Orin", "8.7", 1 << 30, 16), ("NVIDIA GeForce RTX 4090", "8.9", 1 << 30, 128)
 _BINDINGS = {"cuda.bindings.runtime": "13.4", "cuda.cudart": "12.9"}
 
 
@@ -51,12 +51,12 @@ def nvidia(
     state = importlib.import_module("nvidia_stand_in.machine")
     cudart = importlib.import_module("nvidia_stand_in.cudart")
     machine = state.reset(**settings)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)  # importing it fails
+    # Set first, so that what is imported now is taken away again.
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx" if rtx else "tensorrt")
     if rtx:
         monkeypatch.syspath_prepend(str(STAND_INS / "rtx"))
-    else:
-        monkeypatch.delitem(sys.modules, "tensorrt")
-        sys.modules.pop("tensorrt", None)
     for name, version in _BINDINGS.items():
         module: Any = None
         if name == cuda:
@@ -72,7 +72,6 @@ def nvidia(
 
     monkeypatch.setattr(cuda_module.ctypes, "CDLL", load)
     monkeypatch.setattr(tensorrt_api, "_LOGGERS", {})
-    cuda_module.find_cuda.cache_clear()
     return machine
 
 

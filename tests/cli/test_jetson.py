@@ -170,7 +170,7 @@ def test_what_stands_in_the_way_is_told(
         assert "edgepose convert" in said
     with nvidia_machine.checked(nvidia_machine.nvidia(monkeypatch, version="10.3", driver=False)):
         assert "CUDA driver version is insufficient" in refused("--device", "jetson")
-    with nvidia_machine.checked(nvidia_machine.nvidia(monkeypatch, version="10.3", gpus=[("Orin", "8.7", 1000)])):
+    with nvidia_machine.checked(nvidia_machine.nvidia(monkeypatch, version="10.3", gpus=[("Orin", "8.7", 1000, 16)])):
         assert "out of memory" in refused("--device", "jetson")
     nvidia_machine.nvidia(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", None)

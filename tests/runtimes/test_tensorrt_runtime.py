@@ -100,7 +100,7 @@ def test_each_version_computes_through_each_way_to_cuda(
         assert [i.shape for i in session.inputs] == [(None, 3, 16, 8)]
         assert {o.name: o.dtype for o in session.outputs} == {"heatmaps": "float32", "twice": "float32"}
         assert f"TensorRT {version}" in session.placement
-        assert "Orin (compute capability 8.7)" in session.placement
+        assert "Orin (compute capability 8.7, 16 multiprocessors)" in session.placement
         assert "image float32 -> heatmaps float32, twice float32" in session.placement
         assert cuda in session.placement
         session.close()
@@ -204,9 +204,14 @@ def test_a_plan_of_another_version_is_recognised_before_it_is_opened(
         assert machine.counted["deserialize"] == 0
 
 
-def test_a_plan_of_another_gpu_is_recognised_before_it_is_opened(monkeypatch: pytest.MonkeyPatch, plan: Path) -> None:
-    with checked(nvidia(monkeypatch, gpus=[OTHER])) as machine:
-        with pytest.raises(DeviceError, match=r"on Orin .* this GPU is NVIDIA GeForce RTX 4090"):
+@pytest.mark.parametrize("gpu", [OTHER, (*ORIN[:3], 8)], ids=["another", "smaller"])
+def test_a_plan_of_another_gpu_is_recognised_before_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch, plan: Path, gpu: tuple[str, str, int, int]
+) -> None:
+    with checked(nvidia(monkeypatch, gpus=[gpu])) as machine:
+        with pytest.raises(
+            DeviceError, match=rf"on Orin .*16 multi.* this GPU is {gpu[0]} .* {gpu[3]} multiprocessors"
+        ):
             TensorRt().open(plan, Device("cuda"), {})
         assert machine.counted["deserialize"] == 0
 
@@ -215,13 +220,13 @@ def test_a_plan_of_another_gpu_is_recognised_before_it_is_opened(monkeypatch: py
     ("level", "gpu", "taken"),
     [
         ("ampere+", OTHER, True),
-        ("ampere+", ("Xavier", "7.2", 1 << 30), False),
-        ("same-compute-capability", ("Orin Nano", "8.7", 1 << 30), True),
+        ("ampere+", ("Xavier", "7.2", 1 << 30, 8), False),
+        ("same-compute-capability", ("Orin", "8.7", 1 << 30, 8), True),
         ("same-compute-capability", OTHER, False),
     ],
 )
 def test_hardware_compatible_plans_go_where_they_may(
-    level: str, gpu: tuple[str, str, int], taken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    level: str, gpu: tuple[str, str, int, int], taken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with checked(nvidia(monkeypatch, version="10.13")):
         result = TensorRtConverter().convert(network(), tmp_path, "fp32", {"hardware_compatible": level})
@@ -279,7 +284,7 @@ def test_an_allocation_that_fails_in_the_middle_leaks_nothing(plan: Path, machin
 
 @pytest.mark.parametrize("version", ["8.6", "11.4"])
 def test_out_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str) -> None:
-    with checked(nvidia(monkeypatch, version=version, gpus=[(*ORIN[:2], 100_000)])):
+    with checked(nvidia(monkeypatch, version=version, gpus=[(*ORIN[:2], 100_000, 16)])):
         result = TensorRtConverter().convert(network(), tmp_path, "fp32", {})
         with pytest.raises(DeviceError, match="out of memory") as caught:
             TensorRt().open(tmp_path / result.engine, JETSON, {})

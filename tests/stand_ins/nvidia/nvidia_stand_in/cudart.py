@@ -78,9 +78,10 @@ def _properties(names, device):
     error = names["cudaError_t"]
     if code or not 0 <= device < len(state.machine.gpus):
         return error(code or state.INVALID_DEVICE), None
-    name, capability, _ = state.machine.gpus[device]
+    name, capability, _, processors = state.machine.gpus[device]
     major, minor = map(int, capability.split("."))
-    return error(0), types.SimpleNamespace(name=name.encode(), major=major, minor=minor)
+    found = {"name": name.encode(), "major": major, "minor": minor, "multiProcessorCount": processors}
+    return error(0), types.SimpleNamespace(**found)
 
 
 class Library:

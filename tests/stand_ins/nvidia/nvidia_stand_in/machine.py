@@ -19,7 +19,7 @@ SETTINGS = "NVIDIA_STAND_IN"
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
 OUT_OF_MEMORY, INVALID_VALUE, INSUFFICIENT_DRIVER, NO_DEVICE, INVALID_DEVICE = 2, 1, 35, 100, 101
 INVALID_HANDLE, NOT_SUPPORTED_IN_CAPTURE = 400, 900
-_MAJOR, _MINOR = 75, 76
+_MAJOR, _MINOR, _MULTIPROCESSORS = 75, 76, 16
 
 
 class Stream:
@@ -37,7 +37,7 @@ class Machine:
     version
         Of TensorRT's interface.
     gpus
-        Name, compute capability and bytes of memory of each.
+        Name, compute capability, bytes of memory and number of multiprocessors of each.
     driver
         Whether there is one.
     failing
@@ -52,7 +52,7 @@ class Machine:
 
     def __init__(self):
         self.version, self.driver, self.dla_cores, self.report = "10.3", True, 0, ""
-        self.gpus = [("Orin", "8.7", 1 << 30)]
+        self.gpus = [("Orin", "8.7", 1 << 30, 16)]
         self.failing, self.violations, self.counted = {}, [], Counter()
         self.device_memory, self.host_memory, self.streams, self.graphs, self.executables = {}, {}, {}, {}, {}
         self.gone, self.objects = [], weakref.WeakSet()
@@ -96,7 +96,8 @@ class Machine:
         return (0,)
 
     def cudaDeviceGetAttribute(self, attribute, device):
-        return 0, int(self.gpus[device][1].split(".")[(_MAJOR, _MINOR).index(attribute)])
+        major, minor = self.gpus[device][1].split(".")
+        return 0, {_MAJOR: int(major), _MINOR: int(minor), _MULTIPROCESSORS: self.gpus[device][3]}[attribute]
 
     def cudaMalloc(self, size):
         used = sum(len(block) for device, block in self.device_memory.values() if device == self.here())
