@@ -15,8 +15,8 @@ from edgepose.system import System
 _ROOTS = ("/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/latest")
 #: Where the compiler lies in it, by the age of CANN.
 _PLACES = ("bin/atc", "compiler/bin/atc", "atc/bin/atc")
-#: Variables that set_env.sh sets and the compiler needs.
-_NEEDED = ("ASCEND_OPP_PATH", "LD_LIBRARY_PATH")
+#: Variables that set_env.sh sets and the compiler needs; libraries may also be found through ld.so.conf.
+_NEEDED = ("ASCEND_OPP_PATH",)
 #: Files that name the version of an installation.
 _VERSION_FILES = ("*-linux/ascend_toolkit_install.info", "ascend_toolkit_install.info", "*-linux/ascend_*_install.info")
 _LONGEST = 1 << 16

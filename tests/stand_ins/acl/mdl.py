@@ -217,6 +217,7 @@ def execute(model, inputs, outputs):
     if model in world.busy:
         world.violation("acl.mdl.execute of a model that another thread executes, with the same buffers")
     world.busy.add(model)
+    world.executed.append(profile)
     time.sleep(world.delay)
     results = om.compute(found, blocks[0], profile)
     world.busy.discard(model)

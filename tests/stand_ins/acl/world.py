@@ -28,8 +28,8 @@ class World:
         Call -> code that it returns instead of doing anything; with ``(code, n)`` only its n-th call does.
     violations
         What was done that must not be.
-    calls
-        Names of all calls in their order.
+    calls, executed
+        Names of all calls in their order; the profile of each run.
     """
 
     def __init__(self):
@@ -38,7 +38,7 @@ class World:
         self.failing, self.delay, self.report = {}, 0.0, ""
         self.initialized = self.finalized = False
         self.inits = 0
-        self.violations, self.calls = [], []
+        self.violations, self.calls, self.executed = [], [], []
         self.counted = Counter()
         self.memory, self.things, self.current = {}, {}, threading.local()
         self.set_devices, self.profiles, self.busy = Counter(), {}, set()
