@@ -18,6 +18,7 @@ from edgepose.plugins import Probe, Session, Tensor, TensorInfo
 from . import acl_calls, acl_process
 from .acl_calls import Acl
 from .acl_model import OmModel
+from .ascend_devices import DEVICES, cann_version, release
 from .feeds import check_feeds
 from .options import refuse_unknown
 
@@ -33,7 +34,7 @@ class PyAcl:
 
     name = "acl"
     targets: Mapping[str, Sequence[str]] = MappingProxyType({"om": (".om",)})
-    devices: Sequence[str] = tuple(sorted(_SOCS))
+    devices: Sequence[str] = DEVICES
 
     def probe(self, device: str | None = None) -> Probe:
         """See :meth:`edgepose.plugins.Runtime.probe`."""
@@ -63,7 +64,10 @@ class PyAcl:
         soc = str(acl.call("Cannot look for devices", "get_soc_name"))
         compiled_for = record.get("soc_version")
         _check_soc(engine, device, soc, compiled_for if isinstance(compiled_for, str) else "")
-        placement = f"pyACL {_version(acl)} {soc}, device {device.index}"
+        cann = cann_version()
+        _check_release(engine, cann, str(record.get("cann", "")))
+        told = f", CANN {cann}" if cann else ""
+        placement = f"pyACL {_version(acl)}{told} on {soc}, device {device.index}"
         return AclSession(OmModel(acl, engine, device.index, _texts(record.get("outputs"))), str(engine), placement)
 
 
@@ -209,4 +213,21 @@ def _check_soc(engine: Path, device: Device, soc: str, compiled_for: str) -> Non
         raise DeviceError(
             f"'{engine}' was compiled for {compiled_for}; the device here is {soc}.",
             hint=f"Convert the checkpoint again for it: edgepose convert --to om, with the option soc_version={soc}.",
+        )
+
+
+def _check_release(engine: Path, here: str, compiled_with: str) -> None:
+    """Whether CANN here is not older than the one that compiled the engine; said only where both are known.
+
+    Raises
+    ------
+    DeviceError
+        If it is older.
+    """
+    ours, theirs = release(here), release(compiled_with)
+    if ours is not None and theirs is not None and ours < theirs:
+        raise DeviceError(
+            f"'{engine}' was compiled by CANN {compiled_with}; here is CANN {here}, and an engine runs on the version"
+            " that compiled it or newer ones.",
+            hint="Install that CANN here, or convert the checkpoint again with this one.",
         )

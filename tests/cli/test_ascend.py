@@ -79,7 +79,7 @@ def test_convert_and_run(edgepose: Call, cann: Path, source: Path, precision: st
     assert bundle.manifest.measured["parity"]["status"] == "executed"
     assert "pyACL" in bundle.manifest.measured["parity"]["runtime"]
     ours, said = persons(edgepose, target, "--device", "ascend310")
-    assert "pyACL 1.7.0 Ascend310, device 0" in said
+    assert "pyACL 1.7.0, CANN 8.0.RC3 on Ascend310, device 0" in said
     others, _ = persons(edgepose, source, "--device", "cpu")
     off = distances(ours, others)
     assert (off < limit).mean() >= 0.95

@@ -20,6 +20,7 @@ from ascend_machine import expected, network, om_file, pictures
 from edgepose_runtimes import acl_calls, acl_process
 from edgepose_runtimes.acl import PyAcl
 from edgepose_runtimes.acl_calls import CALLS, AclError
+from edgepose_runtimes.ascend_devices import cann_version
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError
@@ -31,6 +32,8 @@ DEVICE = Device("ascend310")
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A machine with one device; whatever a test does, nothing may be left on it."""
+    for variable in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     with ascend_machine.checked(ascend_machine.pyacl(monkeypatch)) as made:
         yield made
 
@@ -40,7 +43,7 @@ def test_a_model_computes_what_its_graph_does_and_gives_all_back(world: Any, tmp
     session = PyAcl().open(om_file(tmp_path / "model.om", model), DEVICE, {})
     assert session.inputs == (TensorInfo("image", (1, 3, 64, 48), "float32"),)
     assert session.outputs == (TensorInfo("heatmaps", (1, 17, 32, 24), "float32"),)
-    assert session.placement == "pyACL 1.7.0 Ascend310, device 0"
+    assert session.placement == "pyACL 1.7.0 on Ascend310, device 0"
     allocated = world.counted["rt.malloc"]
     for seed in range(3):
         feeds = pictures(model, seed=seed)
@@ -195,6 +198,30 @@ def test_an_engine_for_another_soc_is_known_before_it_is_loaded(world: Any, tmp_
         PyAcl().open(engine, Device("ascend310p"), {})
     assert "soc_version=Ascend310P3" in str(caught.value)
     assert "mdl.load_from_file" not in world.calls
+
+
+def test_an_older_cann_than_the_engine(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = ascend_machine.install(tmp_path / "cann", "7.0")
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(root))
+    engine = om_file(tmp_path / "model.om", network())
+    (tmp_path / "atc.json").write_text(json.dumps({"cann": "8.0.RC3"}))
+    with pytest.raises(DeviceError, match=r"compiled by CANN 8\.0\.RC3; here is CANN 7\.0\.RC3"):
+        PyAcl().open(engine, DEVICE, {})
+    for older in ("7.0.RC1", "6.3", "", "unknown"):
+        (tmp_path / "atc.json").write_text(json.dumps({"cann": older}))
+        session = PyAcl().open(engine, DEVICE, {})
+        assert session.placement == "pyACL 1.7.0, CANN 7.0.RC3 on Ascend310, device 0"
+        session.close()
+
+
+def test_the_version_of_cann_is_told_by_its_folder(tmp_path: Path) -> None:
+    assert cann_version({}) == ""
+    assert cann_version({"ASCEND_HOME_PATH": str(tmp_path / "nothing")}) == ""
+    versioned, latest = tmp_path / "8.2.RC1", tmp_path / "latest"
+    (versioned / "runtime").mkdir(parents=True)
+    latest.mkdir()
+    (latest / "runtime").symlink_to(versioned / "runtime")
+    assert cann_version({"ASCEND_HOME_PATH": str(latest)}) == "8.2.RC1"
 
 
 def test_an_engine_from_elsewhere_or_no_engine_at_all(world: Any, tmp_path: Path) -> None:
