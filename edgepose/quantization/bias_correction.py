@@ -132,7 +132,7 @@ def correct_biases_analytically(
         (a, b)
         for chain in chains(draft)
         for a, b in pairwise(chain)
-        if b.weight in weights and (not a.activated or _relu_follows(draft, a.node.output[0]))
+        if b.weight in weights and set(a.activations) <= {"Relu"}
     ]
     if not pairs:
         return model
@@ -178,10 +178,6 @@ def _normal(x: Floats) -> Floats:
 
 def _normal_below(x: Floats) -> Floats:
     return np.asarray([0.5 * math.erfc(-v / math.sqrt(2)) for v in np.ravel(x)]).reshape(np.shape(x))
-
-
-def _relu_follows(draft: Draft, name: str) -> bool:
-    return any(node.op_type == "Relu" for node in draft.graph.node if name in node.input)
 
 
 def _correctable(node: onnx.NodeProto) -> bool:

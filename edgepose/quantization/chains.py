@@ -28,13 +28,18 @@ class ChainLayer:
         Its Conv or ConvTranspose.
     depthwise
         Whether each channel has its own filter; else there are no groups.
-    activated
-        Whether ReLU or PReLU stands between it and the next one.
+    activations
+        What stands between it and the next one: ``Relu``, ``PRelu``.
     """
 
     node: onnx.NodeProto
     depthwise: bool
-    activated: bool = False
+    activations: tuple[str, ...] = ()
+
+    @property
+    def activated(self) -> bool:
+        """Whether anything stands between it and the next one."""
+        return bool(self.activations)
 
     @property
     def weight(self) -> str:
@@ -76,7 +81,7 @@ def chains(draft: Draft) -> list[list[ChainLayer]]:
     for name, layer in layers.items():
         end, node = name, _only_user(name, wiring, outputs, users)
         while node is not None and node.op_type in _HOMOGENEOUS and node.input[0] == end and _rises(draft, node):
-            layer.activated = True
+            layer.activations += (node.op_type,)
             end = node.output[0]
             node = _only_user(end, wiring, outputs, users)
         if node is not None and node.output[0] in layers and node.input[0] == end:
