@@ -35,6 +35,11 @@ _REMEDY = (
     " pip install onnxruntime-cann 'numpy<2'; and set CANN's environment:"
     " source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 )
+_NOT_MADE = "create CANN ExecutionProvider fail"
+_NO_CANN = (
+    "CANN's libraries or the driver are not found: npu-smi info must list the card, and set_env.sh must have been"
+    " sourced."
+)
 _ERRORS_ONLY = 3
 
 
@@ -93,18 +98,21 @@ class OnnxRuntimeCann:
         settings.log_severity_level = _ERRORS_ONLY
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = ort.InferenceSession(str(engine), settings, providers=[(PROVIDER, provider_options), _CPU])
+            # By itself it prints that the provider cannot be made, and goes on with the CPU.
+            session = ort.InferenceSession(
+                str(engine), settings, providers=[(PROVIDER, provider_options), _CPU], enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime's exceptions have no common base
+            if _NOT_MADE in str(error):
+                raise DeviceError(f"{_NAME} cannot use the device '{device}': {_NOT_MADE}.", hint=_NO_CANN) from error
             raise DeviceError(f"{_NAME} cannot load '{engine}': {first_line(error)}") from error
         session.disable_fallback()
         used = list(session.get_providers())
         assigned = assigned_operators(session)
         if used[:1] != [PROVIDER] or (assigned and not assigned[PROVIDER]):
-            # It prints that it could not be made, and goes on with the CPU.
             raise DeviceError(
                 f"{_NAME} was asked for the device '{device}' and uses {', '.join(assigned or used)} instead.",
-                hint="CANN's libraries or the driver are not found: npu-smi info must list the card, and"
-                " set_env.sh must have been sourced.",
+                hint=_NO_CANN,
             )
         operators = ", ".join(f"{name} {count} operators" for name, count in assigned.items()) or ", ".join(used)
         placement = f"onnxruntime {ort.__version__} {operators}, device {device.index}, {mode}"

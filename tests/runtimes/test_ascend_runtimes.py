@@ -167,9 +167,14 @@ def test_onnx_runtime_computes_on_ascend_and_says_how(cann: Any, tmp_path: Path)
 
 def test_a_silent_fall_back_to_the_cpu_is_an_error(cann: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cann, "works", False)
-    with pytest.raises(DeviceError, match="uses CPUExecutionProvider instead") as caught:
-        OnnxRuntimeCann().open(saved(tmp_path), DEVICE, {})
-    assert "set_env.sh" in str(caught.value)
+    for stubborn, words in (
+        (False, "create CANN ExecutionProvider fail"),
+        (True, "uses CPUExecutionProvider instead"),
+    ):
+        monkeypatch.setattr(cann, "stubborn", stubborn)
+        with pytest.raises(DeviceError, match=words) as caught:
+            OnnxRuntimeCann().open(saved(tmp_path), DEVICE, {})
+        assert "set_env.sh" in str(caught.value)
 
 
 def test_an_onnx_runtime_without_the_provider(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ _Original = onnxruntime.InferenceSession
 class InferenceSession:
     """A session that says it runs on the provider."""
 
-    #: What the machine is like: whether CANN is found, operators that the provider leaves to the CPU, and devices.
-    works, left, devices = True, 0, 1
+    #: What the machine is like: whether CANN is found, and devices; and whether fallback cannot be switched off.
+    works, devices, stubborn = True, 1, False
 
-    def __init__(self, path, sess_options=None, providers=None):
+    def __init__(self, path, sess_options=None, providers=None, enable_fallback=1):
         names = [p if isinstance(p, str) else p[0] for p in providers]
         self.asked = {}
         for entry in providers:
@@ -41,7 +41,9 @@ class InferenceSession:
                 raise RuntimeError(f"Unknown or invalid provider option: {name}={value}")
         self._session = _Original(path, sess_options, providers=[CPU])
         if PROVIDER in names and (not self.works or int(self.asked["device_id"]) >= self.devices):
-            print("create CANN ExecutionProvider fail")
+            if not enable_fallback and not self.stubborn:
+                raise RuntimeError("provider_bridge.cc:1189 CreateFactory() create CANN ExecutionProvider fail")
+            print("EP Error create CANN ExecutionProvider fail\nFalling back to ['CPUExecutionProvider'] and retrying.")
             names.remove(PROVIDER)
         self._names = names
 
