@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Calibration samples, at most.",
 )
+@click.option("--settle-dead-channels", is_flag=True, help="Simulate without constant channels (not in AIMET).")
 @click.option("--equalise", is_flag=True, help="Simulate with cross-layer equalisation.")
 @click.option("--fold-high-biases", is_flag=True, help="Simulate with high biases folded into the next layers.")
 @click.option("--correct-biases", is_flag=True, help="Simulate with bias correction.")
@@ -85,6 +86,7 @@ def command(
     calibration: str | None,
     calibration_images: str | None,
     calibrate_on: int,
+    settle_dead_channels: bool,
     equalise: bool,
     fold_high_biases: bool,
     correct_biases: bool,
@@ -104,13 +106,17 @@ def command(
     truth = CocoAnnotations(annotations)
     source: BoxSource = "gt" if boxes == "gt" else None if boxes is None else read_detections(boxes)
     artifact = resolve(model, spec)
+    repairs = {
+        "settle_dead_channels": settle_dead_channels,
+        "equalise": equalise,
+        "fold_high_biases": fold_high_biases,
+        "correct_biases": correct_biases,
+    }
     options = None
     if simulate is not None:
         device, runtime = _simulating(device, runtime)
-        options = _options(
-            simulate, calibration, calibration_images, calibrate_on, equalise, fold_high_biases, correct_biases
-        )
-    elif calibration is not None or calibration_images or equalise or fold_high_biases or correct_biases:
+        options = _options(simulate, calibration, calibration_images, calibrate_on, repairs)
+    elif calibration is not None or calibration_images or any(repairs.values()):
         raise click.UsageError("Calibration, equalisation and corrections are for --simulate.")
     asked = {"boxes": boxes, "detector": detector, "flip": flip, "min_score": min_score}
     data = truth, source, images, limit
@@ -144,22 +150,14 @@ def _simulating(device: str, runtime: str | None) -> tuple[str, str]:
 
 
 def _options(
-    simulate: str,
-    calibration: str | None,
-    images: str | None,
-    limit: int,
-    equalise: bool,
-    fold_high_biases: bool,
-    correct_biases: bool,
+    simulate: str, calibration: str | None, images: str | None, limit: int, repairs: Mapping[str, bool]
 ) -> SimulationOptions:
     from ..quantization.aimet_config import read_config
     from ..quantization.simulated_model import SimulationOptions
 
     if calibration is None:
         raise click.UsageError("--simulate needs pictures to calibrate with: --calibration PATH.")
-    return SimulationOptions(
-        read_config(simulate), calibration, images, limit, equalise, fold_high_biases, correct_biases
-    )
+    return SimulationOptions(read_config(simulate), calibration, images, limit, **repairs)
 
 
 def _simulated(
@@ -173,6 +171,7 @@ def _simulated(
     return simulated, {
         "configuration": Path(str(name)).name,
         "calibration": records,
+        "dead_channels_settled": options.settle_dead_channels,
         "equalised": options.equalise,
         "high_biases_folded": options.fold_high_biases,
         "biases_corrected": options.correct_biases,

@@ -16,6 +16,7 @@ from ..model import PoseModel
 from .aimet_config import SimulationConfig
 from .bias_correction import correct_biases
 from .data import CalibrationSet, calibration_set
+from .dead_channels import settle_dead_channels
 from .equalisation import equalise, fold_high_biases
 from .simulation import quantised_weights, simulate
 
@@ -37,8 +38,10 @@ class SimulationOptions:
         Folder of the pictures of a COCO JSON.
     limit
         Calibration samples, at most.
+    settle_dead_channels
+        First take constant channels out of the layers that read them; AIMET has no such thing.
     equalise
-        Cross-layer equalisation first; ReLU6 is replaced by ReLU, as AIMET does.
+        Then cross-layer equalisation; ReLU6 is replaced by ReLU, as AIMET does.
     fold_high_biases
         Then fold high biases into the next layers.
     correct_biases
@@ -49,6 +52,7 @@ class SimulationOptions:
     calibration: str | Path
     images: str | Path | None = None
     limit: int = 500
+    settle_dead_channels: bool = False
     equalise: bool = False
     fold_high_biases: bool = False
     correct_biases: bool = False
@@ -102,6 +106,8 @@ def simulated_artifact(
 def _simulated(
     model: PoseModel, samples: CalibrationSet, options: SimulationOptions, on_sample: Callable[[], object]
 ) -> PoseModel:
+    if options.settle_dead_channels:
+        model = settle_dead_channels(model)
     if options.equalise:
         model = equalise(model, replace_relu6=True)
     if options.fold_high_biases:

@@ -94,7 +94,7 @@ def test_coarse_grids_change_the_results_and_repairs_are_taken(edgepose, model, 
     path = tmp_path / "three.json"
     path.write_text(json.dumps({**PRESETS["w4a8"], "default_param_bw": 3, "default_output_bw": 3}))
     found = {}
-    repairs = {"none": [], "all": ["--equalise", "--fold-high-biases", "--correct-biases"]}
+    repairs = {"none": [], "all": ["--settle-dead-channels", "--equalise", "--fold-high-biases", "--correct-biases"]}
     plain = tmp_path / "plain.json"
     assert edgepose(*_arguments(model, data), "--results", plain).code == 0
     for name, options in repairs.items():
