@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,7 @@ class RemoteEngine:
             raise DeviceError(f"The process that runs '{self._engine}' has ended ({self._ending()}).")
         said, results = answer
         if "error" in said:
-            raise DeviceError(f"'{self._engine}': {said['error']}", hint=_hint(str(said["error"])))
+            raise DeviceError(f"'{self._engine}': {said['error']}", hint=_hint(str(said["error"]), self._child.said()))
         return said, results
 
     def _ending(self) -> str:
@@ -108,7 +109,13 @@ class RemoteEngine:
         return f"{how}: {lines[-1][:200]}" if lines else how
 
 
-def _hint(error: str) -> str | None:
+def _hint(error: str, log: str) -> str | None:
     if "numpy" in error.lower():
         return "MindSpore's wheels are compiled against NumPy 1 and do not ask for it: pip install 'numpy<2'"
+    missing = re.search(r"(lib[\w.+-]+\.so)[\w.]*: cannot open shared object file", log)
+    if missing:
+        return (
+            f"The library {missing.group(1)} is not found. If it is one of CANN's:"
+            " source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+        )
     return None

@@ -92,7 +92,8 @@ class Lite:
             return f"target {targets}, {cpu.precision_mode}, {cpu.thread_num} thread(s)"
         ascend = self._context.ascend
         provider = getattr(ascend, "provider", "")
-        said = f"target {targets}, device {ascend.device_id}, {ascend.precision_mode}"
+        # It adds the CPU by itself, and does not tell what runs there.
+        said = f"target {targets} (CPU as backup), device {ascend.device_id}, {ascend.precision_mode}"
         return said + (f", provider {provider}" if provider else "")
 
 

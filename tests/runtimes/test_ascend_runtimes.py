@@ -64,7 +64,7 @@ def test_mindspore_lite_computes_on_ascend_and_says_how(lite: Any, tmp_path: Pat
     lite(devices=2)
     options = {"precision_mode": "enforce_origin", "provider": "ge"}
     session = MindSporeLite().open(mindir(tmp_path), Device("ascend310", 1), options)
-    assert session.placement.endswith("target ascend, device 1, enforce_origin, provider ge")
+    assert session.placement.endswith("target ascend (CPU as backup), device 1, enforce_origin, provider ge")
     feeds = pictures(network())
     found = session.run(feeds)["heatmaps"]
     np.testing.assert_allclose(found, expected(network().graph, feeds)["heatmaps"], rtol=1e-4, atol=1e-5)
@@ -75,7 +75,7 @@ def test_half_precision_is_the_default_and_is_told(lite: Any, tmp_path: Path) ->
     lite()
     engine = mindir(tmp_path)
     session = MindSporeLite().open(engine, DEVICE, {})
-    assert session.placement.endswith("target ascend, device 0, enforce_fp16")
+    assert session.placement.endswith("target ascend (CPU as backup), device 0, enforce_fp16")
     session.close()
     for mode in PRECISION_MODES:
         session = MindSporeLite().open(engine, DEVICE, {"precision_mode": mode})

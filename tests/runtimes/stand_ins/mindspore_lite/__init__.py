@@ -107,7 +107,11 @@ class Model:
             self.behaviour = json.load(stream)
         if "ascend" in context.target:
             if not _MACHINE.get("devices"):
-                raise RuntimeError("dlopen libascend_kernel_plugin.so failed, error: libgraph.so")
+                # As MindSpore Lite 2.0.0 does: the cause is in its log alone.
+                missing = "libgraph.so: cannot open shared object file: No such file or directory"
+                sys.stderr.write(f"[ERROR] dlopen libascend_kernel_plugin_python.so failed, error: {missing}\n")
+                sys.stderr.flush()
+                raise RuntimeError("build_from_file failed! Error is Common error code.")
             if context.ascend.device_id >= _MACHINE["devices"]:
                 raise RuntimeError("build_from_file failed! Error is Common error code.")
         if self.behaviour.get("refuse"):
