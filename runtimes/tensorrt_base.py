@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -176,12 +177,12 @@ class PlanRuntime:
             raise DeviceError(f"'{engine}' must be built here first. {error.message}", hint=error.hint) from error
         plan = cached_plan(here, builder.recipe_hash(engine))
         if not plan.is_file():
+            _make_folder(plan.parent)
             _log.warning("Building '%s' for %s; this takes minutes, once.", engine, here)
             try:
                 data, facts, notes = builder.build_recipe(engine, api)
             except ConversionError as error:
                 raise DeviceError(f"'{engine}' cannot be built here: {error.message}", hint=error.hint) from error
-            plan.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(plan.with_name(plan.name + ".json"), Record(here, **facts).to_json().encode())
             write_whole(plan, data)
             _log.warning("Kept as '%s'. %s", plan, " ".join(notes))
@@ -201,3 +202,17 @@ class PlanRuntime:
             remedy = f"Remove '{path}'; it is built anew then."
         loading = Loading(index, None if record is None else record.dla_core, host_code, remedy)
         return LoadedPlan(api, cuda, data, str(path), loading)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the cache's folder, before minutes are spent on what would go there."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it is not ours to write to"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise DeviceError(
+            f"Engines that are built here are kept in '{folder}', and that cannot be written: {problem}.",
+            hint="Name another folder with the environment variable XDG_CACHE_HOME.",
+        )

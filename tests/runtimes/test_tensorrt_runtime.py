@@ -515,6 +515,16 @@ class TestRecipes:
                 TensorRt().open(recipe, JETSON, {})
             assert f"Remove '{plan}'" in str(caught.value.hint)
 
+    def test_a_cache_that_cannot_be_written_is_told_before_anything_is_built(
+        self, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with checked(nvidia(monkeypatch)), pytest.raises(DeviceError, match="cannot be written") as caught:
+            TensorRt().open(recipe, JETSON, {})
+        assert "XDG_CACHE_HOME" in str(caught.value.hint)
+        assert "Building" not in caplog.text
+
     @pytest.mark.parametrize(
         "change",
         [
