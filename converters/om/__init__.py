@@ -167,7 +167,8 @@ class OmConverter:
         invocation = Invocation(
             AIR, name, settings.soc or soc_here() or DEFAULT_SOC, precision, aipp=AIPP if settings.aipp else ""
         )
-        outputs = list(spec.decoder.outputs.values())
+        # The file's order of several outputs is not known here; their names are those that atc gives them.
+        outputs = list(spec.decoder.outputs.values()) if len(spec.decoder.outputs) == 1 else []
         changed = spec.replace(input=aipp.raw(spec.input)) if settings.aipp else None
         version = settings.cann or (tool.version if tool else "")
         return self._written(folder, invocation, tool, version, outputs, files, [_NOT_RUN], changed)
