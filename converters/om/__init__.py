@@ -90,7 +90,7 @@ class OmConverter:
         settings = checked(options)
         self._check_precision(precision)
         tool = None if settings.recipe else _tool()
-        version = settings.cann or (tool.version if tool else "")
+        version = _version(settings, tool)
         graph = prepared(model.graph, precision, settings, release(version))
         names = [o.name for o in graph.graph.output]
         files = [GRAPH]
@@ -170,7 +170,7 @@ class OmConverter:
         # The file's order of several outputs is not known here; their names are those that atc gives them.
         outputs = list(spec.decoder.outputs.values()) if len(spec.decoder.outputs) == 1 else []
         changed = spec.replace(input=aipp.raw(spec.input)) if settings.aipp else None
-        version = settings.cann or (tool.version if tool else "")
+        version = _version(settings, tool)
         return self._written(folder, invocation, tool, version, outputs, files, [_NOT_RUN], changed)
 
     def _written(
@@ -235,6 +235,23 @@ class OmConverter:
                 "The image unit is set up for one shape, not for profiles.",
                 hint="Leave out 'aipp', or dynamic_batch_size and dynamic_image_size.",
             )
+
+
+def _version(settings: Settings, tool: Toolchain | None) -> str:
+    """The version of CANN that compiles, as it says itself, else as the user does; empty if nobody does.
+
+    Raises
+    ------
+    ConversionError
+        If the two differ.
+    """
+    own = tool.version if tool is not None else ""
+    if own and settings.cann and release(own) != release(settings.cann):
+        raise ConversionError(
+            f"The compiler here is that of CANN {own}, not {settings.cann}.",
+            hint="Leave the option 'cann' out, or prepare for the other one with the option recipe=on.",
+        )
+    return own or settings.cann
 
 
 def _tool() -> Toolchain:
