@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,14 +111,22 @@ class Gpu:
 class Cuda:
     """CUDA's runtime.
 
+    Parameters
+    ----------
+    backend
+        What it is called through.
+    no_driver
+        What to do where it finds no GPU.
+
     Attributes
     ----------
     source
         What it is called through: a Python module or a library.
     """
 
-    def __init__(self, backend: _Backend) -> None:
+    def __init__(self, backend: _Backend, no_driver: str = _NO_DRIVER) -> None:
         self._backend = backend
+        self._no_driver = no_driver
         self.source = backend.source
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
@@ -142,9 +150,9 @@ class Cuda:
         try:
             count = int(self.call("cudaGetDeviceCount")[0])
         except DeviceError as error:
-            raise DeviceError(f"CUDA finds no GPU: {error.message}", hint=_NO_DRIVER) from error
+            raise DeviceError(f"CUDA finds no GPU: {error.message}", hint=self._no_driver) from error
         if count < 1:
-            raise DeviceError("CUDA finds no GPU.", hint=_NO_DRIVER)
+            raise DeviceError("CUDA finds no GPU.", hint=self._no_driver)
         return count
 
     def gpu(self, device: int) -> Gpu:
@@ -184,9 +192,10 @@ class _Bindings:
             code, *results = getattr(self._module, name)(*given)
         except (AttributeError, RuntimeError, OSError) as error:  # the library behind the bindings lacks it, or is gone
             raise DeviceError(f"{name} cannot be called through {self.source}: {error}.") from error
-        if int(code):
-            _, meaning = self._module.cudaGetErrorString(code)
-            raise CudaError(name, int(code), str(code.name), meaning.decode() if meaning else "")
+        if code.value:
+            # CoreX's bindings have no texts, names only.
+            meaning = self._module.cudaGetErrorString(code)[1] if hasattr(self._module, "cudaGetErrorString") else b""
+            raise CudaError(name, int(code.value), str(code.name), meaning.decode() if meaning else "")
         return tuple(results)
 
     def gpu(self, device: int) -> Gpu:
@@ -253,18 +262,32 @@ def find_cuda() -> Cuda:
     DeviceError
         If neither is here.
     """
-    for name in _MODULES:
-        try:
-            return Cuda(_Bindings(importlib.import_module(name)))
-        except (ImportError, RuntimeError, OSError):  # not installed, or without its library
-            continue
     plain = ctypes.util.find_library("cudart")
-    for name in (*_LIBRARIES, *([plain] if plain else [])):
-        try:
-            return Cuda(_Library(ctypes.CDLL(name), name))
-        except OSError:
-            continue
+    for found in ways_to_cuda(_MODULES, (*_LIBRARIES, *([plain] if plain else []))):
+        return found
     raise DeviceError(
         f"CUDA's runtime is not here: neither the Python module {_MODULES[0]} nor the library {_LIBRARIES[-1]}.",
         hint='Install CUDA (on a Jetson it comes with JetPack), or: pip install "cuda-bindings".',
     )
+
+
+def ways_to_cuda(modules: Sequence[str], libraries: Sequence[str], no_driver: str = _NO_DRIVER) -> Iterator[Cuda]:
+    """Each way to CUDA's runtime that is here, the modules first.
+
+    Parameters
+    ----------
+    modules, libraries
+        Where to look, in this order.
+    no_driver
+        What to do where it finds no GPU.
+    """
+    for name in modules:
+        try:
+            yield Cuda(_Bindings(importlib.import_module(name)), no_driver)
+        except (ImportError, RuntimeError, OSError):  # not installed, or without its library
+            continue
+    for name in libraries:
+        try:
+            yield Cuda(_Library(ctypes.CDLL(name), name), no_driver)
+        except OSError:
+            continue

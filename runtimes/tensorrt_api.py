@@ -5,6 +5,7 @@ TensorRT, TensorRT-RTX and ixRT share the interface; CoreX installs ixRT under t
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
 import threading
@@ -39,6 +40,13 @@ class VendorApi:
     title: str
     version: str
     logger: Any
+
+    def watch(self, thing: Any) -> Any:
+        """An object of the module, which reports its errors from now on where the logger does not hear them."""
+        recorder = getattr(self.logger, "recorder", None)
+        if recorder is not None and thing is not None:
+            thing.error_recorder = recorder
+        return thing
 
     def said(self) -> str:
         """The errors that it reported since this was asked last, in one line; or that it reported none."""
@@ -107,9 +115,10 @@ _LOGGERS_LOCK = threading.Lock()
 def _logger_of(module: Any) -> Any:
     with _LOGGERS_LOCK:
         if module.__name__ not in _LOGGERS:
-            logger = _LOGGERS[module.__name__] = _make_logger(module)
+            corex = is_corex(module)
+            logger = _LOGGERS[module.__name__] = _make_corex_logger(module) if corex else _make_logger(module)
             # Plans and graphs may need operators of the vendor's plug-in library.
-            if hasattr(module, "init_libnvinfer_plugins"):
+            if hasattr(module, "init_libnvinfer_plugins") and (not corex or _load_corex_plugins(module)):
                 module.init_libnvinfer_plugins(logger, "")
         return _LOGGERS[module.__name__]
 
@@ -127,3 +136,36 @@ def _make_logger(module: Any) -> Any:
             self.messages.append(" ".join(str(msg).split()))
 
     return type("ErrorLog", (module.ILogger,), {"__init__": prepare, "log": log})()
+
+
+def _make_corex_logger(module: Any) -> Any:
+    """A logger of ixRT, whose errors are heard by a recorder: only its own logger is known to work from Python."""
+    messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
+
+    def hear(self: Any, val: Any, desc: str) -> None:
+        if len(messages) < _KEPT_MESSAGES:
+            messages.append(" ".join(str(desc).split()))
+
+    heard = {
+        "report_error": hear,
+        "num_errors": lambda self: len(messages),
+        "get_error_code": lambda self, index: module.ErrorCodeTRT.UNSPECIFIED_ERROR,
+        "get_error_desc": lambda self, index: messages[index],
+        "has_overflowed": lambda self: False,
+        "clear": lambda self: messages.clear(),
+    }
+    logger = type("ErrorLog", (module.Logger,), {})(module.Logger.ERROR)
+    logger.messages = messages
+    logger.recorder = type("ErrorRecorder", (module.IErrorRecorder,), heard)()
+    return logger
+
+
+def _load_corex_plugins(module: Any) -> bool:
+    """Load ixRT's library of plug-ins, which nothing else does; whether it is there."""
+    for library in sorted(Path(module.__file__ or "").parent.glob("lib*/libixrt_plugin.so")):
+        try:
+            ctypes.CDLL(str(library))
+        except OSError:
+            continue
+        return True
+    return False

@@ -58,6 +58,8 @@ class PlanRuntime:
         Kind of device -> where the software comes from; the entry ``""`` for any other.
     portable
         Whether plans run on other GPUs than the one that they were built on.
+    plan_type
+        What opens plans.
     """
 
     name = ""
@@ -68,6 +70,7 @@ class PlanRuntime:
     corex = False
     remedies: Mapping[str, str] = MappingProxyType({"": ""})
     portable = False
+    plan_type: type[LoadedPlan] = LoadedPlan
 
     def api(self) -> VendorApi:
         """The vendor's module.
@@ -81,6 +84,16 @@ class PlanRuntime:
             return find_api(self.title, self.modules, corex=self.corex)
         except NotFound as error:
             raise DeviceError(f"{self.title} is not here: {error}.", hint=self.remedies[""]) from error
+
+    def cuda(self) -> Cuda:
+        """CUDA's runtime.
+
+        Raises
+        ------
+        DeviceError
+            If it is not here.
+        """
+        return find_cuda()
 
     def place(self, index: int = 0) -> Place:
         """What a plan that is built on GPU ``index`` now is bound to.
@@ -116,7 +129,7 @@ class PlanRuntime:
             return Probe(False, looked_for, remedy=f"{error}. {remedy}")
         found = f"{api.title} {api.version}"
         try:
-            cuda = find_cuda()
+            cuda = self.cuda()
             count = cuda.device_count()
         except DeviceError as error:
             return Probe(False, looked_for, found, " ".join(filter(None, (error.message, error.hint))))
@@ -143,7 +156,7 @@ class PlanRuntime:
         refuse_unknown(self.title, options, _OPTIONS)
         record_graph = choice(self.title, options, "cuda_graph", ("off", "on")) == "on"
         host_code = choice(self.title, options, "host_code", ("off", "on")) == "on"
-        api, cuda = self.api(), find_cuda()
+        api, cuda = self.api(), self.cuda()
         gpu = cuda.gpu(device.index)
         cuda.call("cudaSetDevice", device.index)
         here = self._place(api, device.index)
@@ -165,7 +178,7 @@ class PlanRuntime:
     def _place(self, api: VendorApi, index: int) -> Place:
         if self.portable:
             return Place(api.title, api.version)
-        return Place(api.title, api.version, find_cuda().gpu(index))
+        return Place(api.title, api.version, self.cuda().gpu(index))
 
     def _plan_of(self, engine: Path, here: Place, api: VendorApi) -> tuple[Path, Record | None]:
         """The plan to open: the file itself, or what comes of the recipe that it is."""
@@ -201,7 +214,7 @@ class PlanRuntime:
         if path.parent == cache_folder():
             remedy = f"Remove '{path}'; it is built anew then."
         loading = Loading(index, None if record is None else record.dla_core, host_code, remedy)
-        return LoadedPlan(api, cuda, data, str(path), loading)
+        return self.plan_type(api, cuda, data, str(path), loading)
 
 
 def _make_folder(folder: Path) -> None:

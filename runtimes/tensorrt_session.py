@@ -106,7 +106,7 @@ class LoadedPlan:
         self._holdings = Holdings(cuda, loading.device)
         try:
             # Nothing of these in local variables: an exception that somebody keeps would keep them alive.
-            self._runtime = api.module.Runtime(api.logger)
+            self._runtime = api.watch(api.module.Runtime(api.logger))
             self._engine = self._deserialised(data, loading)
             self._context = self._new_context()
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -212,7 +212,7 @@ class LoadedPlan:
         if None not in info.shape:
             shape = tuple(d for d in info.shape if d is not None)
             return Port(info, shape, shape)
-        least, _, most = (tuple(s) for s in self._engine.get_tensor_profile_shape(name, _PROFILE))
+        least, _, most = (tuple(s) for s in self._profile_shapes(name))
         self._set_shape(name, most)
         return Port(info, least, most)
 
@@ -224,6 +224,17 @@ class LoadedPlan:
         kind = self._engine.get_tensor_dtype(name)
         if kind.name not in _TYPES:
             raise DeviceError(f"'{self._name}': '{name}' has the element type {kind.name}, which numpy has not.")
+        self._check_storage(name)
+        shape = tuple(self._engine.get_tensor_shape(name))
+        return TensorInfo(name, tuple(None if d < 0 else int(d) for d in shape), _TYPES[kind.name])
+
+    def _profile_shapes(self, name: str) -> Sequence[Sequence[int]]:
+        """Smallest, usual and largest shape of an input."""
+        shapes: Sequence[Sequence[int]] = self._engine.get_tensor_profile_shape(name, _PROFILE)
+        return shapes
+
+    def _check_storage(self, name: str) -> None:
+        """Refuse what does not lie in the GPU's memory row by row."""
         if self._engine.get_tensor_location(name) != self._api.module.TensorLocation.DEVICE:
             raise DeviceError(f"'{self._name}': '{name}' is a shape, not a picture; such plans are not supported.")
         if self._engine.get_tensor_format(name) != self._api.module.TensorFormat.LINEAR:
@@ -231,8 +242,6 @@ class LoadedPlan:
                 f"'{self._name}': '{name}' is not stored row by row ({self._engine.get_tensor_format_desc(name)}).",
                 hint="Build the plan without --inputIOFormats and --outputIOFormats.",
             )
-        shape = tuple(self._engine.get_tensor_shape(name))
-        return TensorInfo(name, tuple(None if d < 0 else int(d) for d in shape), _TYPES[kind.name])
 
     def _shape_now(self, name: str) -> tuple[int, ...]:
         shape = tuple(int(d) for d in self._context.get_tensor_shape(name))
