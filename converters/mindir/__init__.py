@@ -17,12 +17,13 @@ from edgepose.graph.passes import optimise
 from edgepose.interpreters import find_interpreter
 from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
+from edgepose.quantization.data import CalibrationSet, calibration_set
 
 from . import ascend
 from .cell import PYTHON as MINDSPORE_PYTHON
 from .cell import export_cell
 from .file import mindir_pieces
-from .full_quant import CONFIG, full_quant_config
+from .full_quant import CONFIG, MOST, full_quant_config, write_package
 from .int8_weights import store_int8
 from .mslite import PYTHON as LITE_PYTHON
 from .mslite import convert_by_lite
@@ -30,7 +31,8 @@ from .operators import lower
 from .proof import Run, prove
 
 ENGINE = "model.mindir"
-_OPTIONS = ("mindir_version", *ascend.OPTIONS, "skip_quant_node", "via")
+_INT8_OPTIONS = ("skip_quant_node", "calibration", "images")
+_OPTIONS = ("mindir_version", *ascend.OPTIONS, *_INT8_OPTIONS, "via")
 _ASCEND_NOTE = "Compiled for Ascend, and runs nowhere else. Not run on hardware."
 _INT8_NOTES = (
     "INT8 weights only: they are stored as bytes with a scale for each output channel and computed with as float32, so"
@@ -82,6 +84,9 @@ class MindIrConverter:
             With ``ascend_oriented``: for which SoC; by default that of the host.
         skip_quant_node : str
             For INT8: names of nodes, with commas between, that stay float on Ascend.
+        calibration, images : path
+            For INT8 on Ascend: pictures, a COCO JSON with the folder of its pictures, or a video.  The configuration
+            comes in a folder with the float network and at most 500 inputs for calibration then.
         """
         version, via = _chosen(options)
         if precision not in self.precisions:
@@ -100,9 +105,9 @@ class MindIrConverter:
         if precision == "fp16" and target is None:
             graph = store_half(graph)
             notes.append("Weights are stored as float16 and computed with as float32.")
-        beside: dict[str, str] = {}
+        floats = PoseModel(graph, model.spec)
         if precision == "int8":
-            beside[CONFIG] = full_quant_config(graph, skipped)
+            config = full_quant_config(graph, skipped)
             graph = store_int8(graph).graph
             notes += _INT8_NOTES
         program = lower(graph, keep_stored=precision != "fp32")
@@ -117,10 +122,14 @@ class MindIrConverter:
         else:
             with open(engine, "wb") as stream:
                 stream.writelines(mindir_pieces(program))
-        for name, text in beside.items():
-            (folder / name).write_text(text)
+        files = [ENGINE]
+        if precision == "int8" and "calibration" in options:
+            files += write_package(floats, _calibration(model, options), folder, skipped)
+        elif precision == "int8":
+            (folder / CONFIG).write_text(config)
+            files.append(CONFIG)
         told = _told(prove(engine, graph, runtimes)) if target is None else (_ASCEND_NOTE,)
-        return Conversion(ENGINE, (ENGINE, *beside), tools, (*notes, *told))
+        return Conversion(ENGINE, tuple(files), tools, (*notes, *told))
 
 
 def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -165,12 +174,14 @@ def _chosen(options: Mapping[str, Any]) -> tuple[int, str | None]:
 
 
 def _skipped(options: Mapping[str, Any], precision: str) -> list[str]:
-    names = [name.strip() for name in str(options.get("skip_quant_node", "")).split(",") if name.strip()]
-    if names and precision != "int8":
-        raise ConversionError(
-            "The option 'skip_quant_node' is for INT8.", hint="Use --precision int8, or leave it out."
-        )
-    return names
+    given = [name for name in _INT8_OPTIONS if name in options]
+    if given and precision != "int8":
+        raise ConversionError(f"The option '{given[0]}' is for INT8.", hint="Use --precision int8, or leave it out.")
+    return [name.strip() for name in str(options.get("skip_quant_node", "")).split(",") if name.strip()]
+
+
+def _calibration(model: PoseModel, options: Mapping[str, Any]) -> CalibrationSet:
+    return calibration_set(options["calibration"], model.spec, images=options.get("images"), limit=MOST)
 
 
 def _told(runs: list[Run]) -> tuple[str, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mindir_samples as samples
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ import pytest
 import target_networks
 from edgepose_converters.mindir import fixed_graph
 from edgepose_converters.mindir.file import mindir_pieces
-from edgepose_converters.mindir.full_quant import CONFIG, full_quant_config
+from edgepose_converters.mindir.full_quant import CONFIG, PACKAGE, full_quant_config
 from edgepose_converters.mindir.int8_weights import store_int8
 from edgepose_converters.mindir.operators import lower
 from mindir_reader import MindIr
@@ -23,6 +25,7 @@ from edgepose.errors import ConversionError, InputError
 from edgepose.graph.feeds import Trial, random_feeds
 from edgepose.graph.running import Runner
 from edgepose.plugins import converter, runtime
+from edgepose.sample import sample_picture
 
 
 def written(graph: onnx.ModelProto) -> MindIr:
@@ -150,6 +153,51 @@ def test_without_nodes_to_skip_the_configuration_names_none(no_mindspore: None, 
     assert "skip_quant_node" not in (tmp_path / CONFIG).read_text()
 
 
+def test_with_a_calibration_set_all_that_ascend_takes_lies_together(no_mindspore: None, tmp_path: Path) -> None:
+    picture, boxes = sample_picture()
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture // number)
+    corners = np.asarray(boxes)[:, :4].tolist()
+    people = [
+        {"id": 10 * number + i, "image_id": number, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "area": 900.0}
+        | {"bbox": [x0, y0, x1 - x0, y1 - y0], "keypoints": [x0 + 1, y0 + 1, 2] * 17}
+        for i, (x0, y0, x1, y1) in enumerate(corners, 1)
+        for number in (1, 2)
+    ]
+    height, width = picture.shape[:2]
+    images = [{"id": n, "file_name": f"{n}.png", "height": height, "width": width} for n in (1, 2)]
+    labels = tmp_path / "people.json"
+    labels.write_text(json.dumps({"images": images, "annotations": people, "categories": [{"id": 1}]}))
+    model, out = target_networks.family("mobile_pose_mobilenetv3_small"), tmp_path / "out"
+    out.mkdir()
+    last = model.graph.graph.node[-1]
+    options = {"calibration": str(labels), "images": str(tmp_path), "skip_quant_node": last.name or last.output[0]}
+    made = converter("mindir").convert(model, out, "int8", options)
+    assert sorted(made.files) == sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    package = out / PACKAGE
+    parser = configparser.ConfigParser()
+    parser.read_string((package / CONFIG).read_text())
+    inputs = sorted((package / "calibration").iterdir())
+    assert parser["data_preprocess_param"]["calibrate_size"] == str(len(inputs))
+    assert len(inputs) == 2 * len(boxes) > 0
+    graph = onnx.load(package / "network.onnx")
+    assert parser["common_quant_param"]["skip_quant_node"] in {n.name for n in graph.graph.node}
+    # Each file is what the network is fed, and the network there is the float one.
+    feeds = {model.spec.input.name: np.fromfile(inputs[0], "<f4").reshape(1, 3, 256, 192)}
+    exact = outputs(model.graph, feeds)
+    assert target_networks.distance(exact, outputs(graph, feeds)) < 1e-5
+    assert 0.5 < np.abs(feeds[model.spec.input.name]).max() < 5
+
+
+def test_nodes_to_skip_that_are_not_there_are_named(no_mindspore: None, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8))
+    options = {"calibration": str(tmp_path / "a.png"), "skip_quant_node": "nowhere"}
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(ConversionError, match="no node nowhere"):
+        converter("mindir").convert(target_networks.small(), out, "int8", options)
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "a:b", "a,b", "[section]", "#", " "])
 def test_names_that_would_break_the_configuration_are_refused(name: str) -> None:
     graph = fixed_graph(target_networks.small().graph)
@@ -161,6 +209,7 @@ def test_names_that_would_break_the_configuration_are_refused(name: str) -> None
     ("precision", "options", "message"),
     [
         ("fp32", {"skip_quant_node": "a"}, "is for INT8"),
+        ("fp16", {"calibration": "pictures"}, "is for INT8"),
         ("int8", {"via": "mslite"}, "INT8 files do not run"),
         ("int8", {"mindir_version": 3}, "written by MindSpore, which is not here"),
         ("int8", {"skip_quant_node": "a=b"}, "cannot stand in a configuration"),
