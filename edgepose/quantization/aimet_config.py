@@ -270,14 +270,13 @@ def _preset(bits: int, *, symmetric: bool = False, per_channel: bool = False) ->
         "supergroups": [{"op_list": group} for group in supergroups],
         "model_input": {"is_input_quantized": "True"},
         "model_output": {},
-        "quant_scheme": "tf" if per_channel else "tf_enhanced",
+        "quant_scheme": "tf_enhanced",
         "default_param_bw": bits,
     }
 
 
-#: Configurations by name.  ``aimet-w8a8`` is what AIMET's model zoo used for its pose_estimation (release 1.19), the
-#: two per channel what it used for hrnet_posenet (release 1.22, minima and maxima); the symmetric ones are 1.22's
-#: defaults.
+#: Configurations by name.  ``aimet-w8a8`` is what AIMET's model zoo used for its pose_estimation (release 1.19); the
+#: symmetric ones, per channel or not, have the default files of release 1.22.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "aimet-w8a8": _preset(8),
     "w4a8": _preset(4),

@@ -271,7 +271,11 @@ def test_configurations_that_are_not_well_formed_are_refused(change, message: st
 def test_presets_are_the_files_that_the_model_zoo_used() -> None:
     per_tensor, per_channel = read_config("aimet-w8a8"), read_config("w4a8-per-channel")
     assert (per_tensor.scheme, per_tensor.per_channel, per_tensor.parameters_symmetric) == ("tf_enhanced", False, False)
-    assert (per_channel.scheme, per_channel.per_channel, per_channel.parameters_symmetric) == ("tf", True, True)
+    assert (per_channel.scheme, per_channel.per_channel, per_channel.parameters_symmetric) == (
+        "tf_enhanced",
+        True,
+        True,
+    )
     assert (per_tensor.parameter_bits, per_channel.parameter_bits, per_channel.output_bits) == (8, 4, 8)
     assert per_tensor.output_grid("ReduceMean") is not None
     assert per_channel.output_grid("ReduceMean") is None
