@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -21,6 +22,8 @@ from edgepose_runtimes import acl_calls, acl_process
 from edgepose_runtimes.acl import PyAcl
 from edgepose_runtimes.acl_calls import CALLS, AclError
 from edgepose_runtimes.ascend_devices import cann_version
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError
@@ -530,3 +533,91 @@ def test_a_recipe_is_not_an_engine_until_it_is_compiled(world: Any, tmp_path: Pa
 def touch(path: Path) -> Path:
     path.write_bytes(b"")
     return path
+
+
+def test_the_stand_in_is_not_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = ascend_machine.pyacl(monkeypatch)
+    acl = acl_calls.load()
+    assert not hasattr(acl.rt, "malloc_gpu")
+    for wrong in ((), (1,), (1, 2, 3), ("1", 0), (np.int64(1), 0), (1.0, 0)):
+        with pytest.raises(TypeError):
+            acl.rt.malloc(*wrong)
+    assert acl.rt.get_device_count()[1] != 0
+    assert acl.init() == 0
+    assert acl.init() == acl_calls.REPEATED_INIT
+    assert acl.rt.malloc(16, 0) == (0, 107002)
+    assert acl.rt.set_device(1) != 0
+    assert acl.rt.set_device(0) == 0
+    context, _ = acl.rt.create_context(0)
+    pointer, code = acl.rt.malloc(16, 0)
+    assert code == 0
+    host = np.zeros(16, np.uint8)
+    assert acl.rt.memcpy(pointer, 16, host.ctypes.data, 16, 2) != 0
+    assert acl.rt.memcpy(pointer, 16, host.ctypes.data, 17, 1) != 0
+    assert acl.rt.memcpy(pointer, 16, host.ctypes.data, 16, 1) == 0
+    assert acl.create_data_buffer(pointer, 32) == 0
+    assert acl.rt.free(pointer) == 0
+    assert acl.rt.free(pointer) != 0
+    assert acl.rt.destroy_context(context) == 0
+    assert acl.rt.destroy_context(context) != 0
+    assert acl.finalize() == 0
+    said = ["before acl.init", "malloc without a context", "memcpy of kind 2", "create_data_buffer on memory"]
+    said += ["which is not allocated", "destroyed twice", "acl.finalize while there are {'device': 1}"]
+    assert len(world.violations) == len(said)
+    for words, violation in zip(said, world.violations, strict=True):
+        assert words in violation
+
+
+#: Without a context nothing can be released, so that one stays out.
+FAILING = sorted(set(CALLS) - WITHOUT_CODE - RELEASES - {"init", "finalize", "rt.set_context"})
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.sampled_from([None, [1, 3]])),
+        st.tuples(st.sampled_from(["run", "close", "forget", "run elsewhere"]), st.integers(0, 3)),
+        st.tuples(st.just("fail"), st.sampled_from(FAILING)),
+    ),
+    max_size=12,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_done_and_whatever_fails_nothing_leaks(
+    steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ascend_machine.checked(ascend_machine.pyacl(monkeypatch)) as world:
+        model = network()
+        files = {}
+        for batches in (None, [1, 3]):
+            described = {"batches": batches} if batches else {}
+            files[str(batches)] = om_file(tmp_path / f"{batches}.om", model, **described)
+        feeds = pictures(model)
+        true = expected(model.graph, feeds)["heatmaps"]
+        sessions: list[Any] = []
+
+        def run(session: Any) -> None:
+            with contextlib.suppress(DeviceError):
+                np.testing.assert_allclose(session.run(feeds)["heatmaps"], true, rtol=1e-4, atol=1e-5)
+
+        for kind, value in steps:
+            if kind == "open":
+                with contextlib.suppress(AclError):
+                    sessions.append(PyAcl().open(files[str(value)], DEVICE, {}))
+            elif kind == "fail":
+                world.failing = {value: (500003, world.counted[value] + 1)}
+            elif sessions:
+                session = sessions[value % len(sessions)]
+                if kind == "run":
+                    run(session)
+                elif kind == "run elsewhere":
+                    thread = threading.Thread(target=run, args=(session,))
+                    thread.start()
+                    thread.join()
+                elif kind == "close":
+                    session.close()
+                else:
+                    sessions.remove(session)
+                    del session
+                    gc.collect()
+        for session in sessions:
+            session.close()
