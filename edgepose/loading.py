@@ -14,7 +14,7 @@ from .devices import AUTO, Device, detect, device_names, parse_device
 from .errors import DeviceError, InputError, SpecError
 from .estimator import Estimator, Stage
 from .golden import GOLDEN
-from .plugins import Runtime, Session, runtimes
+from .plugins import Choosing, Runtime, Session, runtimes
 from .plugins import runtime as load_runtime
 from .selftest import self_test as run_self_test
 from .spec import PoseSpec
@@ -158,25 +158,30 @@ def _place(source: StageSource, asked: Device, name: str | None) -> tuple[Runtim
         )
     wanted = device_names() if asked.name == AUTO else (asked.name,)
     obstacles: list[str] = []
+    absent: list[str] = []
     for kind in wanted:
         for candidate in fitting:
             if kind not in candidate.devices:
                 continue
             seen = detect(kind)
             if not seen.found:
-                obstacles.append(f"No {kind} here (looked for {seen.looked_for}). {seen.remedy}")
+                absent.append(f"No {kind} here (looked for {seen.looked_for}). {seen.remedy}")
                 continue
             probe = candidate.probe(kind)
+            refusal = candidate.refuses(source.engine) if probe.available and isinstance(candidate, Choosing) else ""
+            if refusal:
+                obstacles.append(refusal)
+                continue
             if probe.available:
                 return candidate, Device(kind, asked.index)
             obstacles.append(f"{candidate.name} is not available (looked for {probe.looked_for}). {probe.remedy}")
-    if not obstacles:
+    if not obstacles and not absent:
         where = sorted({d for r in fitting for d in r.devices})
         raise DeviceError(
             f"A '{source.target}' engine does not run on the device '{asked}'.",
             hint=f"It runs on: {', '.join(where)}. Convert the model for {asked.name} with: edgepose convert --to ...",
         )
-    raise DeviceError(f"Cannot run on '{asked}'.", hint=" ".join(dict.fromkeys(obstacles)))
+    raise DeviceError(f"Cannot run on '{asked}'.", hint=" ".join(dict.fromkeys(obstacles or absent)))
 
 
 def _check_interface(source: StageSource, session: Session) -> None:

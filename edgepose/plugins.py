@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy.typing as npt
 
@@ -119,6 +119,21 @@ class Runtime(Protocol):
         ------
         DeviceError
             If it cannot run there.
+        """
+        ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A runtime that cannot open every engine of its targets, because the format has dialects."""
+
+    def refuses(self, engine: Path) -> str:
+        """Why it cannot open this engine; empty if it can.
+
+        Raises
+        ------
+        DeviceError
+            If the file is damaged.
         """
         ...
 

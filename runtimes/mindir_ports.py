@@ -33,11 +33,14 @@ class Ports:
         Name of each output.
     version
         Version of the file's format; 0 if it does not say.
+    fused
+        Whether it has operators of MindSpore Lite's converter, which MindSpore itself does not know.
     """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[str, ...]
     version: int
+    fused: bool = False
 
 
 def read_ports(engine: Path) -> Ports:
@@ -59,12 +62,14 @@ def _read(file: MappedFile) -> Ports:
     outputs: list[str] = []
     renamed: dict[str, list[str]] = {}
     version = 0
-    seen = False
+    seen = fused = False
     for number, wire, value, content in fields(file, file.data, "the model"):
         if number == 7 and wire == BYTES:
             seen = True
             for inner, kind, _, part in fields(file, content, "the graph"):
-                if inner == 5 and kind == BYTES:
+                if inner == 1 and kind == BYTES:
+                    fused |= _is_fused(file, part)
+                elif inner == 5 and kind == BYTES:
                     inputs.append(_input(file, part))
                 elif inner == 6 and kind == BYTES:
                     outputs += _outputs(file, part)
@@ -79,7 +84,15 @@ def _read(file: MappedFile) -> Ports:
     names = renamed.get(INPUTS_KEY, [])
     if len(names) == len(inputs):
         inputs = [TensorInfo(name, info.shape, info.dtype) for name, info in zip(names, inputs, strict=True)]
-    return Ports(tuple(inputs), tuple(renamed.get(OUTPUTS_KEY, outputs)), version)
+    return Ports(tuple(inputs), tuple(renamed.get(OUTPUTS_KEY, outputs)), version, fused)
+
+
+def _is_fused(file: MappedFile, node: memoryview) -> bool:
+    """Whether a node's operator is one of MindSpore Lite's converter: ``REF::Conv2DFusion:2`` for instance."""
+    return any(
+        number == 4 and wire == BYTES and text(file, content, "an operator").rstrip("0123456789:").endswith("Fusion")
+        for number, wire, _, content in fields(file, node, "a node")
+    )
 
 
 def _names(file: MappedFile, listed: str) -> list[str]:

@@ -43,6 +43,12 @@ class MindSpore:
             return Probe(False, looked_for, remedy='pip install "edgepose[mindspore]"')
         return Probe(True, looked_for, f"mindspore {found.version} ({found.program})")
 
+    def refuses(self, engine: Path) -> str:
+        """See :class:`edgepose.plugins.Choosing`."""
+        if read_ports(engine).fused:
+            return "MindSpore does not know the operators of MindSpore Lite's converter."
+        return ""
+
     def open(self, engine: Path, device: Device, options: Mapping[str, Any]) -> Session:
         """See :meth:`edgepose.plugins.Runtime.open`.  There are no options."""
         if device.name not in _TARGETS or device.index:

@@ -28,6 +28,8 @@ _CPU_OPTIONS, _ASCEND_OPTIONS = ("threads",), ("precision_mode", "provider")
 PRECISION_MODES = ("enforce_fp16", "enforce_fp32", "preferred_fp32", "enforce_origin", "preferred_optimal")
 #: Of the Ascend context: its own, or the graph engine.
 PROVIDERS = ("", "ge")
+#: The version of the format that MindSpore Lite 2.0 reads; its errors name it.
+_OLDEST = 1
 _REMEDY = (
     "On PyPI it is for Python 3.7 alone: python3.7 -m venv lite; lite/bin/pip install mindspore-lite==2.0.0;"
     f" export {PYTHON}=$PWD/lite/bin/python. Other wheels: https://www.mindspore.cn/lite"
@@ -48,6 +50,14 @@ class MindSporeLite:
         if found is None:
             return Probe(False, looked_for, remedy=_REMEDY)
         return Probe(True, looked_for, f"mindspore-lite {found.version} ({found.program})")
+
+    def refuses(self, engine: Path) -> str:
+        """See :class:`edgepose.plugins.Choosing`."""
+        found = find_interpreter("mindspore_lite", PYTHON)
+        version = read_ports(engine).version
+        if found is not None and found.version.startswith("2.0.") and version > _OLDEST:
+            return f"mindspore-lite {found.version} reads MindIR of version {_OLDEST}, and this file has {version}."
+        return ""
 
     def open(self, engine: Path, device: Device, options: Mapping[str, Any]) -> Session:
         """See :meth:`edgepose.plugins.Runtime.open`.

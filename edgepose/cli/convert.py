@@ -86,6 +86,8 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
     " by default what is fastest on the target.",
 )
 @click.option("--simplify", is_flag=True, help="Run onnxsim as well.")
+@click.option("--via", metavar="TOOL", help="Where there are several ways: the vendor's tool, 'mslite' for MindIR.")
+@click.option("--mindir-version", type=click.Choice(["1", "3"]), help="Of MindIR: 3 for MindSpore 2.3 and newer.")
 @click.option(
     "--option", "own", multiple=True, callback=_own, metavar="NAME=VALUE", help="Of the target itself; several times."
 )
@@ -133,6 +135,8 @@ def command(
     embed: tuple[Literal["pre", "post"], ...] | None,
     simplify: bool,
     own: dict[str, str],
+    via: str | None,
+    mindir_version: str | None,
     output: str | None,
     **int8: Any,
 ) -> int:
@@ -152,10 +156,11 @@ def command(
     from ..importing import ImportOptions
 
     options = ImportOptions(architecture, spec, opset, batch, input_size, simplify)
+    own |= {name: given for name, given in (("via", via), ("mindir_version", mindir_version)) if given is not None}
     quantisation = _int8(**int8)
     if len(targets) > 1 or "all-installed" in targets:
         if own:
-            raise click.UsageError("--option is for one target.")
+            raise click.UsageError("--option, --via and --mindir-version are for one target.")
         from ..conversion import TargetOptions
         from ..multi_target import convert_all, table
 
@@ -165,7 +170,7 @@ def command(
             (precision,),
             output=output,
             options=options,
-            target=TargetOptions(embed),
+            target=TargetOptions(embed, int8=quantisation),
             report=report,
         )
         click.echo(table(rows))
