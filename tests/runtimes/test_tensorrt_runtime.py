@@ -17,47 +17,18 @@ import pytest
 from edgepose_converters.tensorrt import TensorRtConverter
 from edgepose_runtimes.cuda import find_cuda
 from edgepose_runtimes.tensorrt import TensorRt
-from edgepose_runtimes.tensorrt_api import NotFound, find_api, is_corex
 from edgepose_runtimes.tensorrt_rtx import TensorRtRtx
-from nvidia_machine import ORIN, OTHER, VERSIONS, checked, environment, head, nvidia
+from nvidia_machine import ORIN, OTHER, VERSIONS, checked, environment, nvidia
+from tensorrt_samples import JETSON, expected, feeds, network, same
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError, InputError
 from edgepose.graph.builder import GraphBuilder
-from edgepose.graph.running import Runner
 from edgepose.keypoints import COCO_17
 from edgepose.model import PoseModel
-from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
+from edgepose.spec import DecoderSpec, InputSpec, PoseSpec
 
-JETSON = Device("jetson")
 CUDAS = ("cuda.bindings.runtime", "cuda.cudart", "libcudart")
-
-
-def network(batch: int | str = "batch") -> PoseModel:
-    """Three convolutions, of which the middle one may be halved, and a sum; two outputs."""
-    rng = np.random.default_rng(0)
-    build = GraphBuilder("network")
-    x = build.input("image", (batch, 3, 16, 8))
-    y = x
-    for i, (inside, outside) in enumerate(((3, 8), (8, 8), (8, 17))):
-        weights = (rng.standard_normal((outside, inside, 3, 3)) / 8).astype(np.float32)
-        y = build.op("Conv", y, build.constant(weights, f"w{i}"), pads=[1] * 4, name=f"conv{i}")
-    build.output(build.op("Relu", y), "heatmaps", (batch, 17, 16, 8))
-    build.output(build.op("Add", y, y), "twice", (batch, 17, 16, 8))
-    spec = PoseSpec(InputSpec("image", 16, 8, Crop()), DecoderSpec("heatmap", {"heatmaps": "heatmaps"}), COCO_17)
-    return PoseModel(build.build(), spec)
-
-
-def feeds(batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
-    return {"image": np.random.default_rng(seed).standard_normal((batch, 3, 16, 8)).astype(np.float32)}
-
-
-def expected(given: dict[str, np.ndarray], batch: int | str = "batch") -> dict[str, np.ndarray]:
-    return Runner(network(batch).graph).run(given)
-
-
-def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
-    return set(found) == set(wanted) and all(np.allclose(found[n], wanted[n], atol=1e-5) for n in wanted)
 
 
 @pytest.fixture(params=VERSIONS)
@@ -333,8 +304,9 @@ def test_the_second_gpu_and_a_second_thread(monkeypatch: pytest.MonkeyPatch, tmp
         assert same(found[0], expected(feeds(3)))
 
 
-def test_many_threads_take_turns(plan: Path) -> None:
+def test_many_threads_take_turns(plan: Path, machine: Any) -> None:
     session = TensorRt().open(plan, JETSON, {})
+    machine.delay = 0.001
     right: list[bool] = []
 
     def work(seed: int) -> None:
@@ -457,142 +429,6 @@ def test_sizes_outside_the_limits_are_refused(machine: Any, tmp_path: Path) -> N
     with pytest.raises(DeviceError, match=r"from \[1, 3, 32, 32\] to \[8, 3, 64, 64\]"):
         session.run({"image": np.zeros((1, 3, 32, 96), np.float32)})
     session.close()
-
-
-class TestRecipes:
-    """Bundles that are built on the device."""
-
-    @pytest.fixture
-    def recipe(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-        """Written where TensorRT is not."""
-        monkeypatch.setitem(sys.modules, "tensorrt", None)
-        result = TensorRtConverter().convert(network(), tmp_path, "fp16", {"max_batch": 4})
-        assert result.engine == "model.recipe.json"
-        assert sorted(result.files) == ["model.onnx", "model.recipe.json"]
-        assert "Not built here" in result.notes[0]
-        return tmp_path / result.engine
-
-    def test_is_carried_out_once_for_a_machine(
-        self,
-        recipe: Path,
-        version: str,
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        plans = tmp_path / "cache" / "edgepose" / "plans"
-        with checked(nvidia(monkeypatch, version=version)):
-            for attempt in range(2):
-                caplog.clear()
-                session = TensorRt().open(recipe, JETSON, {})
-                assert bool("Building" in caplog.text) == (attempt == 0)
-                assert np.allclose(session.run(feeds(3))["heatmaps"], expected(feeds(3))["heatmaps"], atol=0.05)
-                session.close()
-            (plan,) = plans.glob("*.engine")
-            assert head(plan)["profile"]["image"][2] == [4, 3, 16, 8]
-            assert plan.stat().st_mode & 0o077 == 0 or plans.stat().st_mode & 0o077 == 0
-        with checked(nvidia(monkeypatch, version=version, gpus=[OTHER])):
-            TensorRt().open(recipe, Device("cuda"), {}).close()
-        assert len(list(plans.glob("*.engine"))) == 2
-
-    def test_another_version_builds_anew(self, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        for version in ("8.6", "11.4", "8.6"):
-            with checked(nvidia(monkeypatch, version=version)):
-                TensorRt().open(recipe, JETSON, {}).close()
-        assert len(list((tmp_path / "cache" / "edgepose" / "plans").glob("*.engine"))) == 2
-
-    def test_a_damaged_plan_in_the_cache_names_the_file(
-        self, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        with checked(nvidia(monkeypatch)):
-            TensorRt().open(recipe, JETSON, {}).close()
-            (plan,) = (tmp_path / "cache" / "edgepose" / "plans").glob("*.engine")
-            plan.write_bytes(plan.read_bytes()[:200])
-            with pytest.raises(DeviceError, match="cannot load") as caught:
-                TensorRt().open(recipe, JETSON, {})
-            assert f"Remove '{plan}'" in str(caught.value.hint)
-
-    def test_a_cache_that_cannot_be_written_is_told_before_anything_is_built(
-        self, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        (tmp_path / "file").touch()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        with checked(nvidia(monkeypatch)), pytest.raises(DeviceError, match="cannot be written") as caught:
-            TensorRt().open(recipe, JETSON, {})
-        assert "XDG_CACHE_HOME" in str(caught.value.hint)
-        assert "Building" not in caplog.text
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"graph": "../model.onnx"},
-            {"graph": "other.onnx"},
-            {"sha256": "0" * 64},
-            {"target": "ixrt"},
-            {"precision": "fp4"},
-            {"options": {"timing_cache": "/etc/passwd", "wings": 2}},
-            {"profile": {"image": [[1], [1]]}},
-            {"profile": 3},
-            {"version": 9},
-            {"options": None},
-        ],
-    )
-    def test_wrong_ones_are_refused(
-        self, recipe: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        data = json.loads(recipe.read_text())
-        recipe.write_text(json.dumps({**data, **change}))
-        with checked(nvidia(monkeypatch)), pytest.raises((InputError, DeviceError)):
-            TensorRt().open(recipe, JETSON, {})
-
-    def test_what_the_device_cannot_build_is_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setitem(sys.modules, "tensorrt", None)
-        result = TensorRtConverter().convert(network(), tmp_path, "fp16", {"dla_core": 1})
-        with (
-            checked(nvidia(monkeypatch, dla_cores=1)),
-            pytest.raises(DeviceError, match="cannot be built here: There is no DLA core 1 here; TensorRT finds 1"),
-        ):
-            TensorRt().open(tmp_path / result.engine, JETSON, {})
-
-
-class TestVendors:
-    """NVIDIA's module and Iluvatar's, which may have the same name."""
-
-    def test_nvidias_is_not_taken_for_corex(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nvidia(monkeypatch)
-        import tensorrt
-
-        assert not is_corex(tensorrt)
-        with pytest.raises(NotFound, match="NVIDIA's"):
-            find_api("ixRT", ("tensorrt",), corex=True)
-
-    @pytest.mark.parametrize("sign", ["home", "alias", "libraries"])
-    def test_corex_is_not_taken_for_nvidias(self, monkeypatch: pytest.MonkeyPatch, sign: str, tmp_path: Path) -> None:
-        nvidia(monkeypatch)
-        module: Any = type(sys)("tensorrt")
-        builder = type("Builder", (), {"__module__": "ixrt._C" if sign == "home" else "tensorrt._C"})
-        module.Builder = builder
-        if sign == "alias":
-            own: Any = type(sys)("ixrt")
-            own.Builder = builder
-            monkeypatch.setitem(sys.modules, "ixrt", own)
-        if sign == "libraries":
-            (tmp_path / "lib").mkdir()
-            (tmp_path / "lib" / "libixrt_plugin.so").touch()
-            module.__file__ = str(tmp_path / "__init__.py")
-        monkeypatch.setitem(sys.modules, "tensorrt", module)
-        assert is_corex(module)
-        with pytest.raises(DeviceError, match="CoreX"):
-            TensorRt().api()
-
-    def test_something_else_of_that_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nvidia(monkeypatch)
-        monkeypatch.setitem(sys.modules, "tensorrt", type(sys)("tensorrt"))
-        with pytest.raises(DeviceError, match="something else"):
-            TensorRt().api()
 
 
 def test_tensorrt_rtx_runs_through_the_same_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

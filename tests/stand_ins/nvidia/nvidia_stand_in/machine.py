@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import threading
+import time
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -44,6 +45,8 @@ class Machine:
         Call -> which of its calls fails, counted from 1.
     dla_cores
         How many there are.
+    delay
+        Seconds before each call, in which other threads run.
     report
         File to which violations and what was not given back are written when the process ends.
     violations
@@ -51,7 +54,7 @@ class Machine:
     """
 
     def __init__(self):
-        self.version, self.driver, self.dla_cores, self.report = "10.3", True, 0, ""
+        self.version, self.driver, self.dla_cores, self.report, self.delay = "10.3", True, 0, "", 0.0
         self.gpus = [("Orin", "8.7", 1 << 30, 16)]
         self.failing, self.violations, self.counted = {}, [], Counter()
         self.device_memory, self.host_memory, self.streams, self.graphs, self.executables = {}, {}, {}, {}, {}
@@ -74,6 +77,8 @@ class Machine:
 
     def call(self, name, *arguments):
         """Error code and results of a call of CUDA's runtime."""
+        if self.delay:
+            time.sleep(self.delay)
         with self.lock:
             self.counted[name] += 1
             if not self.driver:
