@@ -212,7 +212,7 @@ def _check_soc(engine: Path, device: Device, soc: str, compiled_for: str) -> Non
     if compiled_for and compiled_for.lower() != soc.lower():
         raise DeviceError(
             f"'{engine}' was compiled for {compiled_for}; the device here is {soc}.",
-            hint=f"Convert the checkpoint again for it: edgepose convert --to om, with the option soc_version={soc}.",
+            hint=f"Convert the checkpoint again for it: edgepose convert ... --to om --option soc_version={soc}",
         )
 
 

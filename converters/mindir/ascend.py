@@ -78,12 +78,12 @@ def chosen(options: Mapping[str, Any], via: str | None, precision: str) -> Targe
         if soc:
             raise ConversionError(
                 "The option 'soc_version' is for networks compiled for Ascend.",
-                hint=f"Add the option optimize={ORIENTED}.",
+                hint=f"Add --option optimize={ORIENTED}.",
             )
         return None
     if via != "mslite":
         raise ConversionError(
-            f"The option optimize={ORIENTED} is of MindSpore Lite's converter.", hint="Add the option via=mslite."
+            f"The option optimize={ORIENTED} is of MindSpore Lite's converter.", hint="Add --option via=mslite."
         )
     if soc and not _SOC.fullmatch(soc):
         raise ConversionError(

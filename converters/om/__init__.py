@@ -30,7 +30,7 @@ RECORD = "atc.json"
 _PATIENCE = 3600.0
 _INSTALL = (
     "Install the CANN toolkit (a machine without the device will do) and set its environment:"
-    " source /usr/local/Ascend/ascend-toolkit/set_env.sh. Or write what a machine with CANN needs, with the option"
+    " source /usr/local/Ascend/ascend-toolkit/set_env.sh. Or write what a machine with CANN needs, with --option"
     " recipe=on."
 )
 _NOT_RUN = "Not run on hardware: no Ascend device has run what this version of edgepose compiles."
@@ -112,7 +112,7 @@ class OmConverter:
         )
         notes = [_NOT_RUN]
         if is_dynamic_batch(model.graph) and not settings.batches:
-            notes.append("Compiled for a batch of 1; for more, give the option dynamic_batch_size=1,2,4,8.")
+            notes.append("Compiled for a batch of 1; for more, give --option dynamic_batch_size=1,2,4,8.")
         if precision == "int8":
             notes.append(
                 "atc was given the Q/DQ graph. CANN documents INT8 arithmetic for graphs that its own tool AMCT has"
@@ -249,7 +249,7 @@ def _version(settings: Settings, tool: Toolchain | None) -> str:
     if own and settings.cann and release(own) != release(settings.cann):
         raise ConversionError(
             f"The compiler here is that of CANN {own}, not {settings.cann}.",
-            hint="Leave the option 'cann' out, or prepare for the other one with the option recipe=on.",
+            hint="Leave the option 'cann' out, or prepare for the other one with --option recipe=on.",
         )
     return own or settings.cann
 

@@ -51,7 +51,7 @@ def prepared(
     if settings.opset and not oldest <= wanted <= newest:
         raise ConversionError(
             f"CANN {_called(release)} reads opset {_span(oldest, newest)}, not {wanted}.",
-            hint="Leave the option 'opset' out, or name the release that compiles with the option cann=MAJOR.MINOR.",
+            hint="Leave the option 'opset' out, or name the release that compiles with --option cann=MAJOR.MINOR.",
         )
     try:
         return optimise(graph, opset=wanted, batch=batch)
@@ -59,7 +59,7 @@ def prepared(
         if settings.opset or newest == wanted:
             raise ConversionError(
                 f"The graph cannot be written in opset {wanted}, which CANN {_called(release)} reads: {error.message}",
-                hint="Use a newer CANN; name the one that compiles with the option cann=MAJOR.MINOR.",
+                hint="Use a newer CANN; name the one that compiles with --option cann=MAJOR.MINOR.",
             ) from error
     return optimise(graph, opset=min(max(opset_of(graph), oldest), newest), batch=batch)
 
@@ -90,7 +90,7 @@ def shapes_of(graph: onnx.ModelProto, settings: Settings, layout: str) -> dict[s
         elif -1 in shape[1:]:
             raise ConversionError(
                 f"The input '{value.name}' has no fixed height and width.",
-                hint="Give it with --input-size HxW, or several with the option dynamic_image_size.",
+                hint="Give it with --input-size HxW, or several with --option dynamic_image_size.",
             )
         if settings.batches and shape[0] != -1:
             raise ConversionError(
@@ -129,7 +129,7 @@ def _check_quantised(quantised: bool, newest: int, release: tuple[int, int] | No
         known = f"CANN {_called(release)} reads opset {newest} only" if release else "No version of CANN was found"
         raise ConversionError(
             f"{known}, and a graph quantised per channel needs opset {QUANTISED_OPSET}: CANN 7.0 or newer.",
-            hint="Install CANN 7.0 or newer, or name the one that compiles with the option cann=7.0; or quantise with"
+            hint="Install CANN 7.0 or newer, or name the one that compiles with --option cann=7.0; or quantise with"
             " MindSpore Lite on a machine with CANN: edgepose convert --to mindir --precision int8 writes its"
             " configuration.",
         )

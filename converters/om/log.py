@@ -41,7 +41,7 @@ def failure(code: int | None, said: str, precision: str, tool: str, remedy: str)
 
 def _cause(code: int | None, said: str, precision: str, remedy: str) -> tuple[str, str | None]:
     if code is None:
-        return "it took too long and was ended.", "Compile on a faster machine, with the option recipe=on."
+        return "it took too long and was ended.", "Compile on a faster machine, with --option recipe=on."
     if code == _SIGNAL_KILL:
         return "it was killed; there was not enough memory, most likely.", "atc needs 8 GB and more for some networks."
     library, module = _LIBRARY.search(said), _MODULE.search(said)
@@ -61,7 +61,7 @@ def _cause(code: int | None, said: str, precision: str, remedy: str) -> tuple[st
         first = unknown[0][0]
         return (
             f"this CANN knows no operator {', '.join(kinds)}{told} ('{first}' for instance).",
-            "Choose another opset with the option opset=N, or a newer CANN.",
+            "Choose another opset with --option opset=N, or a newer CANN.",
         )
     kernels = list(dict.fromkeys(a or b for a, b in _NO_KERNEL.findall(said)))
     if kernels and precision == "fp32" and _about_float(said):
