@@ -17,7 +17,7 @@ from edgepose.plugins import Conversion, Probe, runtime
 from edgepose.quantization.scheme import Scheme
 
 from .sample_feeds import sample_feeds
-from .tensorrt_building import Order, VendorApi, build_plan
+from .tensorrt_building import Built, Order, VendorApi, build_plan
 from .tensorrt_inputs import cast_first
 from .tensorrt_options import BuildOptions, read_options
 from .tensorrt_profiles import check_profile, profile_shapes
@@ -87,26 +87,17 @@ class PlanConverter:
 
     def convert(self, model: PoseModel, folder: Path, precision: str, options: Mapping[str, Any]) -> Conversion:
         """See :meth:`edgepose.plugins.Converter.convert`; for the options :class:`.tensorrt_options.BuildOptions`."""
-        if precision not in self.precisions:
-            raise ConversionError(f"{self.title} is built in {', '.join(self.precisions)}, not in {precision}.")
-        read = read_options(self.title, options, self.options)
-        profile = profile_shapes(model, read, list(options))
-        ready, kept = _in_form(model, precision)
-        order = Order(ready.to_bytes(), precision, profile, read)
-        shapes = [
-            f"'{name}' may be {list(least)} to {list(most)}, best {list(usual)}."
-            for name, (least, usual, most) in profile.items()
-        ]
-        opener = self._builder_here(read)
+        order, told = self._order(model, precision, options)
+        opener = self._builder_here(order.options)
         if opener is None:
-            return self._recipe(folder, order, (*kept, *shapes))
+            return self._recipe(folder, order, told)
         api = opener.api()
-        built = build_plan(api, order)
+        built = self._built(api, order)
         write_whole(folder / self.engine, built.plan)
         record = self.engine + RECORD_ENDING
         write_whole(folder / record, opener.record(0, built.facts, self._command(model, precision)).encode())
         tools = {self.name: api.version, "onnx": version("onnx")}
-        return Conversion(self.engine, (self.engine, record), tools, (*built.notes, *kept, *shapes))
+        return Conversion(self.engine, (self.engine, record), tools, (*built.notes, *told))
 
     def recipe_hash(self, recipe: Path) -> str:
         """Hash of a recipe and its graph.
@@ -144,8 +135,29 @@ class PlanConverter:
         data = self._read_recipe(recipe)
         options = read_options(self.title, data["options"], self.options)
         graph = (recipe.parent / data["graph"]).read_bytes()
-        built = build_plan(api, Order(graph, data["precision"], check_profile(data["profile"]), options))
+        built = self._built(api, Order(graph, data["precision"], check_profile(data["profile"]), options))
         return built.plan, built.facts, built.notes
+
+    def _order(self, model: PoseModel, precision: str, options: Mapping[str, Any]) -> tuple[Order, tuple[str, ...]]:
+        """What to build, and what the user should know of it."""
+        if precision not in self.precisions:
+            raise ConversionError(f"{self.title} is built in {', '.join(self.precisions)}, not in {precision}.")
+        read = read_options(self.title, options, self.options)
+        profile = profile_shapes(model, read, list(options))
+        ready, kept = self._form(model, precision, read)
+        shapes = [
+            f"'{name}' may be {list(least)} to {list(most)}, best {list(usual)}."
+            for name, (least, usual, most) in profile.items()
+        ]
+        return Order(ready.to_bytes(), precision, profile, read), (*kept, *shapes)
+
+    def _form(self, model: PoseModel, precision: str, options: BuildOptions) -> tuple[PoseModel, tuple[str, ...]]:
+        """The graph in the form that the builder takes, and what the user should know of it."""
+        return in_form(model, precision)
+
+    def _built(self, api: VendorApi, order: Order) -> Built:
+        """Build the engine."""
+        return build_plan(api, order)
 
     def _opener(self) -> PlanOpener:
         return cast(PlanOpener, runtime(self.name))
@@ -212,7 +224,7 @@ class PlanConverter:
         return f"edgepose convert {checkpoint} --to {self.name} --precision {precision}"
 
 
-def _in_form(model: PoseModel, precision: str) -> tuple[PoseModel, tuple[str, ...]]:
+def in_form(model: PoseModel, precision: str) -> tuple[PoseModel, tuple[str, ...]]:
     """The graph in the form of its precision (that of ``int8`` arrives in it), and what stays float32 in ``fp16``."""
     graph = cast_first(widen_stored(model.graph))
     kept: tuple[str, ...] = ()

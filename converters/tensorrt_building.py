@@ -57,6 +57,10 @@ class VendorApi(Protocol):
     @property
     def logger(self) -> Any: ...
 
+    def watch(self, thing: Any) -> Any:
+        """An object of the module, which reports its errors from now on where the logger does not hear them."""
+        ...
+
     def said(self) -> str:
         """The errors that it reported since this was asked last."""
         ...

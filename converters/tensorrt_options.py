@@ -37,6 +37,10 @@ class BuildOptions:
         Whether newer versions of the software shall take the engine too.
     hardware_compatible
         Which other GPUs shall take it too: ``ampere+``, ``same-compute-capability``, or None.
+    strongly_typed
+        Whether the element types are those of the graph where the builder could choose them too.
+    via
+        Who builds: ``api``, the vendor's Python module, or its command-line tool by name.
     build
         ``here``, ``on-device`` (when it is loaded there for the first time), or ``auto``: here if the software and a
         GPU are.
@@ -53,11 +57,13 @@ class BuildOptions:
     dla_core: int | None = None
     version_compatible: bool = False
     hardware_compatible: str | None = None
+    strongly_typed: bool = False
+    via: str = "api"
     build: Build = "auto"
 
     def built(self) -> dict[str, Any]:
         """Those that matter once shapes are known, as plain data; without those left at their defaults."""
-        kept = ("workspace", "dla_core", "version_compatible", "hardware_compatible")
+        kept = ("workspace", "dla_core", "version_compatible", "hardware_compatible", "strongly_typed")
         default = BuildOptions()
         return {n: getattr(self, n) for n in kept if getattr(self, n) != getattr(default, n)}
 
@@ -110,10 +116,12 @@ def _read(title: str, name: str, value: Any) -> Any:
         if not path.parent.is_dir():
             raise ConversionError(f"{title}: the folder of the timing cache '{path}' does not exist.")
         return str(path)
-    if name == "version_compatible":
+    if name in ("version_compatible", "strongly_typed"):
         return _one_of(title, name, text, {"true": True, "on": True, "false": False, "off": False})
     if name == "hardware_compatible":
         return _one_of(title, name, text, {n: n for n in ("ampere+", "same-compute-capability")})
+    if name == "via":
+        return _one_of(title, name, text, {n: n for n in ("api", "ixrtexec")})
     return _one_of(title, name, text, {n: n for n in ("auto", "here", "on-device")})
 
 
