@@ -307,3 +307,21 @@ def test_onnx_runs_there_in_onnx_runtime(
     assert "force_fp16 on ascend310" in said
     others, _ = persons(edgepose, source, "--device", "cpu")
     assert distances(ours, others).max() < 1e-3
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-2), ("fp16", 2.0)])
+def test_a_trained_network_gives_the_same_poses(
+    edgepose: Call, cann: Path, reference: Path, tmp_path: Path, precision: str, limit: float
+) -> None:
+    weights = reference / "data/weights/lightweight_openpose/lightweight_openpose.pth"
+    arguments = ("convert", weights, "--input-size", "256x344", "--batch", "1")
+    for target, chosen in (("om", precision), ("onnx", "fp32")):
+        done = edgepose(*arguments, "--to", target, "--precision", chosen, "-o", tmp_path / target)
+        assert done.code == 0, done.err
+    ours, said = persons(edgepose, tmp_path / "om", "--device", "ascend310")
+    assert "pyACL" in said
+    others, _ = persons(edgepose, tmp_path / "onnx", "--device", "cpu")
+    assert len(others) >= 2
+    off = distances(ours, others)
+    # A joint of two nearly equal peaks may go to the other.
+    assert (off < limit).mean() >= 0.95
