@@ -207,11 +207,13 @@ class PlanConverter:
                 raise InputError(f"'{recipe}' is a recipe for {data['target']} in {data['precision']}.")
             if not isinstance(data["options"], dict) or Path(data["graph"]).name != data["graph"]:
                 raise InputError(f"'{recipe}' is not well formed.")
+            if "timing_cache" in data["options"]:  # it would be written, wherever it is
+                raise InputError(f"'{recipe}' names a file outside the bundle.")
             check_profile(data["profile"])
             found = hashlib.sha256((recipe.parent / data["graph"]).read_bytes()).hexdigest()
         except OSError as error:
             raise InputError(f"Cannot read '{error.filename}': {error.strerror or error}.") from error
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise InputError(f"'{recipe}' is damaged: {error!r}.", hint="Copy the bundle again.") from error
         if found != data["sha256"]:
             raise InputError(

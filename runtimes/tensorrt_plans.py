@@ -131,7 +131,7 @@ def read_record(engine: Path) -> Record | None:
             None if core is None else int(core),
             str(data.get("rebuild", "")),
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"'{path}' is damaged: {error!r}.", hint="Copy the bundle again.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,13 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 from edgepose_converters.tensorrt import TensorRtConverter
+from edgepose_runtimes.cuda import Gpu
 from edgepose_runtimes.tensorrt import TensorRt
 from edgepose_runtimes.tensorrt_api import NotFound, find_api, is_corex
+from edgepose_runtimes.tensorrt_plans import Place, read_record
+from hypothesis import given
+from hypothesis import strategies as st
 from nvidia_machine import OTHER, VERSIONS, checked, head, nvidia
 from tensorrt_samples import JETSON, expected, feeds, network
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError, InputError
+
+#: What a file of JSON may hold where something else belongs.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("../model.onnx"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @pytest.fixture(params=VERSIONS)
@@ -98,7 +110,7 @@ class TestRecipes:
             {"sha256": "0" * 64},
             {"target": "ixrt"},
             {"precision": "fp4"},
-            {"options": {"timing_cache": "/etc/passwd", "wings": 2}},
+            {"options": {"wings": 2}},
             {"profile": {"image": [[1], [1]]}},
             {"profile": 3},
             {"version": 9},
@@ -112,6 +124,50 @@ class TestRecipes:
         recipe.write_text(json.dumps({**data, **change}))
         with checked(nvidia(monkeypatch)), pytest.raises((InputError, DeviceError)):
             TensorRt().open(recipe, JETSON, {})
+
+    def test_one_cannot_have_a_file_overwritten(
+        self, recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"")
+        data = json.loads(recipe.read_text())
+        recipe.write_text(json.dumps({**data, "options": {"timing_cache": str(victim)}}))
+        with checked(nvidia(monkeypatch)), pytest.raises(InputError, match="outside the bundle"):
+            TensorRt().open(recipe, JETSON, {})
+        assert victim.read_bytes() == b""
+
+    @given(data=st.data())
+    def test_a_damaged_one_is_an_error_of_ours(self, data: st.DataObject, tmp_path_factory: Any) -> None:
+        whole = {
+            "format": "edgepose.recipe", "version": 1, "target": "tensorrt", "graph": "model.onnx", "sha256": "0" * 64,
+            "precision": "fp16", "profile": {"x": [[1], [1], [1]]}, "options": {},
+        }  # fmt: skip
+        key = data.draw(st.sampled_from(sorted(whole)))
+        folder = tmp_path_factory.mktemp("recipe")
+        (folder / "model.onnx").write_bytes(b"graph")
+        (folder / "model.recipe.json").write_text(json.dumps({**whole, key: data.draw(JSON)}))
+        with pytest.raises(InputError):
+            TensorRtConverter().recipe_hash(folder / "model.recipe.json")
+
+    @given(data=st.data())
+    def test_a_damaged_record_is_an_error_of_ours(self, data: st.DataObject, tmp_path_factory: Any) -> None:
+        gpu = {"name": "Orin", "compute_capability": "8.7", "multiprocessors": 16}
+        place = {"software": "TensorRT", "version": "10.3.0", "gpu": gpu}
+        whole = {"format": "edgepose.plan", "version": 1, "place": place, "any_gpu": "", "dla_core": None}
+        inside = data.draw(st.sampled_from((whole, place, gpu)))
+        key = data.draw(st.sampled_from(sorted(inside)))
+        changed = {**inside, key: data.draw(JSON)}
+        if inside is gpu:
+            changed = {**whole, "place": {**place, "gpu": changed}}
+        elif inside is place:
+            changed = {**whole, "place": changed}
+        engine = tmp_path_factory.mktemp("record") / "model.engine"
+        (engine.parent / "model.engine.json").write_text(json.dumps(changed))
+        here = Place("TensorRT", "10.3.0", Gpu("Orin", "8.7", 16))
+        with contextlib.suppress(InputError, DeviceError):
+            record = read_record(engine)
+            assert record is not None
+            record.check(here, engine)
 
     def test_what_the_device_cannot_build_is_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setitem(sys.modules, "tensorrt", None)
