@@ -175,12 +175,12 @@ class _Planner:
     def _integer(self, node: Node) -> set[str]:
         """Plan a node in integers, with the bound behind it; the outputs that it stands for, none if it cannot be."""
         inputs = self._integer_inputs(node)
-        closing = [self._closing(o, bounded=node.op in _BOUNDED) for o in node.outputs if o]
+        closing = [self._closing(o, bounded=node.op in _BOUNDED) for o in node.outputs]
         if inputs is None or not closing or None in closing:
             return set()
         ends = [c for c in closing if c is not None]
         grids = [self._activation_grid(end.quantise) for end in ends]
-        own = [self.plan_.grids[i] for i in inputs if self.draft.constant(i) is None]
+        own = [self.plan_.grids[i] for i in inputs if i in self.plan_.grids and self.draft.constant(i) is None]
         if node.op in _PASSING and not all(g.is_same(own[0]) for g in grids):
             return set()
         if node.op == "Concat" and not all(g.is_same(grids[0]) for g in own):
@@ -210,7 +210,7 @@ class _Planner:
             data, rest = node.inputs[:1], node.inputs[1:]
             if node.op == "Resize" and node.text("mode", "nearest") != "nearest":
                 return None
-            if node.op == "Pad" and node.text("mode", "constant") != "constant":
+            if node.op == "Pad" and not self._pads_zeros(node):
                 return None
         elif node.op in _SCALING | _FIXED.keys() | {"Concat"}:
             data, rest = node.inputs, ()
@@ -227,6 +227,10 @@ class _Planner:
             if name in self.constants:
                 self.plan_.grids[self.constants[name].name] = self.constants[name].grid
         return names + found
+
+    def _pads_zeros(self, node: Node) -> bool:
+        value = self.draft.constant(node.inputs[2]) if node.has(2) else np.zeros(1)
+        return node.text("mode", "constant") == "constant" and value is not None and not value.any()
 
     def _weights(self, node: Node) -> bool:
         """Whether weights and bias are int8 and int32 in the form that kernels take."""

@@ -124,7 +124,8 @@ def deconv(*, group: int = 1, kernel: int = 4, pads: int = 1) -> Build:
 
 def one(op: str, *constants: Any, **attributes: Any) -> Build:
     def made(g: Quantised) -> str:
-        return g.build.op(op, g.x, *[g.build.constant(np.asarray(c)) for c in constants], **attributes)
+        names = ["" if c is None else g.build.constant(np.asarray(c)) for c in constants]
+        return g.build.op(op, g.x, *names, **attributes)
 
     return made
 
@@ -187,7 +188,7 @@ CASES: dict[str, tuple[Build, tuple[float, int]]] = {
     "depth-to-space": (one("DepthToSpace", blocksize=2, mode="DCR"), SAME),
     "depth-to-space-crd": (one("DepthToSpace", blocksize=2, mode="CRD"), SAME),
     "resize": (
-        one("Resize", np.array([], F), np.array([1, 1, 2, 2], F), mode="nearest", nearest_mode="floor",
+        one("Resize", None, None, np.array([1, 4, 18, 22], I64), mode="nearest", nearest_mode="floor",
             coordinate_transformation_mode="asymmetric"), SAME,
     ),
 }  # fmt: skip
@@ -232,6 +233,15 @@ def test_what_has_no_integer_kernel_is_computed_in_float_between(tmp_path: Path)
     assert planned["QuantizeLinear"] == planned["DequantizeLinear"] == 2
     worst, _ = steps_apart(graph, tmp_path / "case.tflite", 0.08)
     assert worst < 1.01
+
+
+@executed
+def test_padding_with_something_else_than_zero_is_done_in_float(tmp_path: Path) -> None:
+    g = Quantised()
+    pads = [g.build.constant(np.array([0, 0, 1, 2, 0, 0, 1, 0], I64)), g.build.constant(F(-0.5))]
+    y = g.q(g.build.op("Pad", g.x, *pads), 2 / 127, 1)
+    graph = g.graph(g.q(g.build.op("Conv", y, g.weights(6, 4, 3, 3)), 0.08, 5))
+    assert steps_apart(graph, tmp_path / "case.tflite", 0.08)[0] < 1.01
 
 
 @executed
