@@ -68,6 +68,15 @@ def test_each_family_is_parsed_and_built(tmp_path: Path, name: str, precision: s
     assert build(model, tmp_path, precision).stat().st_size > 1 << 20
 
 
+@pytest.mark.conformance
+@pytest.mark.parametrize("name", ["rtmpose_t", *EMBEDDED])
+def test_each_decoder_is_parsed_and_built(tmp_path: Path, name: str) -> None:
+    model = network(name)
+    assert embeddable(model.spec) == (True, True)
+    for precision in ("fp32", "fp16"):
+        build(embed(model, pre=True, post=True), tmp_path, precision)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_small_network_is_built(tmp_path: Path, precision: str) -> None:
     engine = build(small(), tmp_path, precision, max_batch=2)
