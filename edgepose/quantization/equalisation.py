@@ -72,6 +72,9 @@ def absorbed_bias(beta: Array, gamma: Array, activated: bool) -> Array:
 def equalise(model: PoseModel, *, replace_relu6: bool = False) -> PoseModel:
     """Cross-layer equalisation.
 
+    A channel that is zero in one of two layers keeps its weights in the other, however large: take those out before,
+    with :func:`~edgepose.quantization.dead_channels.settle_dead_channels`.
+
     Parameters
     ----------
     model
