@@ -76,10 +76,9 @@ class PlanConverter:
 
     def probe(self) -> Probe:
         """See :meth:`edgepose.plugins.Converter.probe`.  Where the software is not here, the device will build."""
-        looked_for = f"{self.title} and a GPU"
+        looked_for = f"{self.title} and a GPU" if self.late else self.title
         try:
-            opener = self._opener()
-            return Probe(True, looked_for, f"{opener.api().title} {opener.api().version}: {opener.place()}")
+            return Probe(True, looked_for, str(self._opener().place()))
         except (DeviceError, PluginError) as error:
             if self.late:
                 return Probe(True, looked_for, f"none; engines are built on the device ({error.message})")

@@ -76,6 +76,7 @@ def test_float32_is_float32(machine: Any, version: str, tmp_path: Path) -> None:
     assert built["flags"] == []
     assert built["typed"] == (version not in WITH_FLAGS)
     assert f"Built by TensorRT {version}" in notes[0]
+    assert notes[-1].startswith("Not run on hardware")
     session = TensorRt().open(engine, JETSON, {})
     assert moved(small(), session, batch=5) < 1e-5
     session.close()
