@@ -94,7 +94,7 @@ def proven_int8(engine: Path, model: PoseModel) -> str:
 
 
 def nudged(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same picture with the noise that rounding it to eight bits makes."""
+    """The same picture with noise of at most one step of eight bits, which moves half of its pixels to the next one."""
     rng = np.random.default_rng(0)
     made = {}
     for name, array in feeds.items():
@@ -102,7 +102,7 @@ def nudged(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
             made[name] = np.clip(array + rng.integers(-1, 2, array.shape), 0, 255).astype(np.uint8)
         else:
             step = float(array.max() - array.min()) / 255
-            made[name] = (array + step * rng.uniform(-0.5, 0.5, array.shape)).astype(array.dtype)
+            made[name] = (array + step * rng.uniform(-1, 1, array.shape)).astype(array.dtype)
     return made
 
 

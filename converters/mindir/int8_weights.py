@@ -33,7 +33,7 @@ class StoredWeights:
     graph
         The graph; the bytes are ``uint8`` initialisers.
     names
-        The weights that are stored so; others are computed, or not float32.
+        The weights that are stored so; others are computed, not float32, or of deconvolutions with groups.
     """
 
     graph: onnx.ModelProto
@@ -57,6 +57,8 @@ def store_int8(model: onnx.ModelProto) -> StoredWeights:
         weights = draft.constant(node.input[1]) if node.op_type in LAYERS else None
         if weights is None or weights.dtype != np.float32 or weights.ndim < 2:
             continue
+        if node.op_type == "ConvTranspose" and attributes_of(node).get("group", 1) != 1:
+            continue  # the writer takes it apart, for which it needs its weights
         name, axis = node.input[1], _axis(node, weights.ndim)
         if (name, axis) not in widened:
             chain = _chain(draft, f"{name}.{axis}", quantise_weights(weights, axis))
@@ -76,9 +78,7 @@ def _axis(node: onnx.NodeProto, rank: int) -> int | None:
     attributes = attributes_of(node)
     if node.op_type == "MatMul":
         return rank - 1
-    groups = attributes.get("group", 1)
-    assert isinstance(groups, int)
-    return channel_axis(node.op_type, transposed=bool(attributes.get("transB", 0)), groups=groups)
+    return channel_axis(node.op_type, transposed=bool(attributes.get("transB", 0)))
 
 
 def _chain(draft: Draft, stem: str, weights: IntWeights) -> list[onnx.NodeProto]:

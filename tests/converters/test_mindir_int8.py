@@ -113,6 +113,20 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
         store_int8(graph)
 
 
+def test_deconvolutions_of_single_channels_stay_float_and_are_written() -> None:
+    nodes = [
+        samples.node("Conv", "x w", "c", pads=[1] * 4),
+        samples.node("ConvTranspose", "c k", "y", group=4, strides=[2, 2], pads=[1] * 4),
+    ]
+    arrays = {"w": samples.random(4, 3, 3, 3), "k": samples.random(4, 1, 4, 4)}
+    graph = samples.model(nodes, {"x": (1, 3, 8, 8)}, ["y"], arrays)
+    stored = store_int8(graph)
+    assert stored.names == ("w",)
+    feeds = random_feeds(stored.graph, Trial(3, 1, (64, 64)))
+    wanted, given = outputs(stored.graph, feeds)["y"], outputs(written(stored.graph).as_onnx(), feeds)["y"]
+    np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_computed_weights_stay_as_they_are() -> None:
     nodes = [samples.node("MatMul", "x z", "y")]
     graph = samples.model(nodes, {"x": (1, 4, 4), "z": (1, 4, 4)}, ["y"])
