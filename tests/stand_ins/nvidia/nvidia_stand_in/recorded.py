@@ -59,13 +59,15 @@ class Interface:
     Parameters
     ----------
     version
-        The file's name behind ``tensorrt_``.
+        The file's name behind the software's.
     behaviour
         Class -> what its objects do; methods of the same names, and plain attributes for properties.
+    software
+        Whose bindings they are.
     """
 
-    def __init__(self, version, behaviour):
-        self.data = json.loads((INTERFACES / f"tensorrt_{version}.json").read_text())
+    def __init__(self, version, behaviour, software="tensorrt"):
+        self.data = json.loads((INTERFACES / f"{software}_{version}.json").read_text())
         self.behaviour = behaviour
         self.names = {name: make_enum(name, members) for name, members in self.data["enums"].items()}
         for name in self.data["classes"]:

@@ -1,0 +1,452 @@
+"""ixRT as a target, against a stand-in that has the documented calls and nothing else, and of its tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from edgepose_converters.ixrt import IxRtConverter
+from edgepose_converters.ixrt_log import failure
+from edgepose_runtimes.ixrt import IxRt
+from iluvatar_machine import environment, head, iluvatar, ixrtexec
+from nvidia_machine import checked
+from target_networks import distance, moved, picture, small
+
+from edgepose.devices import Device
+from edgepose.errors import ConversionError
+from edgepose.graph.builder import GraphBuilder
+from edgepose.graph.draft import opset_of
+from edgepose.graph.embed import embed
+from edgepose.graph.running import Runner
+from edgepose.keypoints import COCO_17
+from edgepose.model import PoseModel
+from edgepose.quantization.emit import quantize_model
+from edgepose.quantization.ranges import Ranges
+from edgepose.quantization.scheme import Scheme
+from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
+
+MR_V100 = Device("mr-v100")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A machine with an MR-V100 and ixRT 1.0."""
+    with checked(iluvatar(monkeypatch)) as found:
+        yield found
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ixRT under any name, and no tool."""
+    for name in ("ixrt", "tensorrt"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+def build(model: PoseModel, folder: Path, precision: str = "fp32", **options: Any) -> tuple[Path, tuple[str, ...]]:
+    result = IxRtConverter().convert(model, folder, precision, options)
+    assert sorted(result.files) == sorted(p.name for p in folder.iterdir())
+    # What no card has run is called so.
+    assert result.notes[-1].startswith("Not run on hardware")
+    return folder / result.engine, tuple(result.notes)
+
+
+def int8(model: PoseModel, scheme: Scheme | None = None) -> PoseModel:
+    """The model in a form of INT8, ixRT's by default, with ranges that are wide enough for its test pictures."""
+    names = [o for n in model.graph.graph.node for o in n.output] + [model.spec.input.name]
+    wanted = scheme or IxRtConverter.scheme
+    assert wanted is not None
+    return quantize_model(model, Ranges(dict.fromkeys(names, (-4.0, 4.0)), "naive"), wanted).model
+
+
+def graph_of(engine: Path) -> onnx.ModelProto:
+    return onnx.load_model_from_string(engine.read_bytes().split(b"\n", 2)[2])
+
+
+def single(op: str, domain: str = "", **attributes: Any) -> PoseModel:
+    """A network with one operator of a kind behind a ReLU."""
+    made = GraphBuilder("single")
+    x = made.input("image", ("batch", 3, 8, 8))
+    made.output(made.op(op, made.op("Relu", x), name="the_culprit", **attributes), "y", ("batch", 3))
+    spec = PoseSpec(InputSpec("image", 8, 8, Crop()), DecoderSpec("regression", {"keypoints": "y"}), COCO_17)
+    model = PoseModel(made.build(), spec)
+    if domain:
+        model.graph.graph.node[1].domain = domain
+        model.graph.opset_import.add(domain=domain, version=1)
+    return model
+
+
+def test_float32_goes_in_the_opset_of_its_own_tools(machine: Any, tmp_path: Path) -> None:
+    engine, notes = build(small(), tmp_path)
+    built = head(engine)
+    assert built["flags"] == []
+    assert not built["typed"]
+    assert built["opset"] == 11
+    assert [s[0] for s in built["profile"]["image"]] == [1, 1, 8]
+    assert "Built by ixRT 1.0.0." in notes
+    session = IxRt().open(engine, MR_V100, {})
+    assert moved(small(), session, batch=5) < 1e-5
+    session.close()
+
+
+def test_float16_by_flag_is_the_float_graph(machine: Any, tmp_path: Path) -> None:
+    engine, notes = build(small(), tmp_path, "fp16")
+    assert head(engine)["flags"] == ["FP16"]
+    assert "The builder was allowed FP16." in notes
+    assert not any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph_of(engine).graph.initializer)
+    session = IxRt().open(engine, MR_V100, {})
+    assert session.inputs[0].dtype == session.outputs[0].dtype == "float32"
+    assert 1e-7 < moved(small(), session, batch=3) < 5e-3
+    session.close()
+
+
+def test_float16_by_type_keeps_sensitive_layers(machine: Any, tmp_path: Path) -> None:
+    engine, notes = build(small(), tmp_path, "fp16", strongly_typed="on")
+    assert head(engine)["flags"] == []
+    assert head(engine)["typed"]
+    assert any(n.startswith("Stays float32, last layer") for n in notes)
+    assert sum(t.data_type == onnx.TensorProto.FLOAT16 for t in graph_of(engine).graph.initializer) >= 2
+    session = IxRt().open(engine, MR_V100, {})
+    assert 1e-7 < moved(small(), session, batch=3) < 5e-3
+    session.close()
+
+
+def test_int8_is_the_q_dq_graph_with_both_flags(machine: Any, tmp_path: Path) -> None:
+    model = int8(small())
+    engine, _ = build(model, tmp_path, "int8")
+    built = head(engine)
+    assert built["flags"] == ["FP16", "INT8"]
+    assert built["opset"] == 13
+    session = IxRt().open(engine, MR_V100, {})
+    feeds = picture(model, batch=3)
+    # The stand-in rounds what stays float; the last layer does.
+    assert distance(Runner(model.graph).run(feeds), session.run(feeds)) < 2e-3
+    session.close()
+
+
+def test_the_form_of_int8(machine: Any, tmp_path: Path) -> None:
+    engine, _ = build(int8(small()), tmp_path, "int8")
+    graph = graph_of(engine).graph
+    stored = {t.name: t for t in graph.initializer}
+    makers = {o: n for n in graph.node for o in n.output}
+    dequantizers = [n for n in graph.node if n.op_type == "DequantizeLinear"]
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and node.input[0] not in stored):
+            assert not node.attribute
+    weights = [n for n in dequantizers if n.input[0] in stored]
+    assert {stored[n.input[0]].data_type for n in weights} == {onnx.TensorProto.INT8}
+    assert all(a.name == "axis" for n in weights for a in n.attribute)
+    assert sum(bool(n.attribute) for n in weights) >= 2
+    # The layer whose result is decoded is not quantised.
+    last = makers[graph.output[0].name]
+    assert last.op_type == "Conv"
+    assert last.input[1] in stored
+
+
+def test_an_axis_of_activations_is_taken_away(machine: Any, tmp_path: Path) -> None:
+    model = int8(small())
+    for node in model.graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("axis", 1))
+    build(model, tmp_path, "int8")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        (Scheme(bias="float"), "symmetric int8 only"),
+        (Scheme(activations="int8", symmetric=True, bias="int32"), "integer-bias"),
+        (Scheme(activations="int8", symmetric=True, bias="float", open_end=True), "open-result"),
+        (Scheme(activations="int8", bias="float"), "signed-zero-point"),
+    ],
+)
+def test_other_forms_of_int8_are_refused_before_anything_is_built(
+    nothing: None, tmp_path: Path, scheme: Scheme, message: str
+) -> None:
+    model = small()
+    names = [o for n in model.graph.graph.node for o in n.output] + [model.spec.input.name]
+    ranges = Ranges(dict.fromkeys(names, (-1.0, 4.0)), "naive")
+    with pytest.raises(ConversionError, match=message) as caught:
+        build(quantize_model(model, ranges, scheme).model, tmp_path, "int8")
+    assert "--calibration" in str(caught.value.hint) or "--to ixrt" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_that_lost_its_closing_q_is_named(nothing: None, tmp_path: Path) -> None:
+    model = int8(small())
+    graph = model.graph.graph
+    convolution = next(n for n in graph.node if n.op_type == "Conv")
+    activation = next(n for n in graph.node if convolution.output[0] in n.input)
+    closing = next(n for n in graph.node if n.op_type == "QuantizeLinear" and activation.output[0] in n.input)
+    # Leave the Q and its DQ out.
+    opening = next(n for n in graph.node if closing.output[0] in n.input)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == opening.output[0]:
+                node.input[place] = activation.output[0]
+    graph.node.remove(closing)
+    graph.node.remove(opening)
+    with pytest.raises(ConversionError, match="open-result") as caught:
+        build(model, tmp_path, "int8")
+    assert f"'{convolution.name or convolution.output[0]}'" in caught.value.message
+
+
+def test_a_float_graph_is_no_int8_and_the_other_way_round(nothing: None, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="not quantised"):
+        build(small(), tmp_path, "int8")
+    with pytest.raises(ConversionError, match="is quantised and was to be built in fp16"):
+        build(int8(small()), tmp_path, "fp16")
+
+
+def test_embedded_preprocessing_goes_along(machine: Any, tmp_path: Path) -> None:
+    model = embed(small(), pre=True, post=True)
+    engine, _ = build(model, tmp_path)
+    session = IxRt().open(engine, MR_V100, {})
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), np.uint8)
+    wanted, found = Runner(model.graph).run({"pixels": pixels}), session.run({"pixels": pixels})
+    for name, array in wanted.items():
+        assert np.allclose(found[name], array, atol=1e-4)
+    session.close()
+
+
+@pytest.mark.parametrize("domain", ["", "com.example"])
+def test_an_unsupported_operator_is_told_with_its_node(machine: Any, tmp_path: Path, domain: str) -> None:
+    with pytest.raises(ConversionError, match="does not take the graph: the_culprit: unsupported operator: Det"):
+        build(single("Det", domain), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_that_is_known_to_be_missing_is_told_without_ixrt(nothing: None, tmp_path: Path) -> None:
+    """A recipe would fail on the device only."""
+    model = single("Det")
+    model.graph.graph.node[1].op_type = "Loop"
+    with pytest.raises(ConversionError, match=r"ixRT has no operator Loop \('the_culprit'\)"):
+        build(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "message"),
+    [
+        # What TensorRT has and ixRT has not.
+        ({"dla_core": 0}, "fp16", "ixRT has no option dla_core"),
+        ({"version_compatible": "on"}, "fp32", "ixRT has no option version_compatible"),
+        ({"hardware_compatible": "ampere+"}, "fp32", "ixRT has no option hardware_compatible"),
+        ({"workspace": 64}, "fp32", "ixRT has no option workspace"),
+        ({"strongly_typed": "maybe"}, "fp16", "'strongly_typed' is 'maybe'"),
+        ({"via": "magic"}, "fp16", "api, ixrtexec"),
+        ({"min_batch": 9}, "fp32", "9, 8, 8 are not in ascending order"),
+        ({"timing_cache": "/nowhere/at/all"}, "fp32", "does not exist"),
+        ({"via": "ixrtexec", "build": "on-device"}, "fp32", "builds here"),
+        ({}, "fp8", "not in fp8"),
+    ],
+)
+def test_wrong_requests_are_refused(
+    machine: Any, tmp_path: Path, options: dict[str, Any], precision: str, message: str
+) -> None:
+    with pytest.raises(ConversionError, match=message):
+        build(small(), tmp_path, precision, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_strongly_typed_int8_is_refused(machine: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="Leave the option strongly_typed out"):
+        build(int8(small()), tmp_path, "int8", strongly_typed="on")
+
+
+def test_the_timing_cache_is_read_and_written(machine: Any, tmp_path: Path) -> None:
+    cache, folder = tmp_path / "timing.cache", tmp_path / "engine"
+    folder.mkdir()
+    build(small(), folder, timing_cache=str(cache))
+    written = cache.read_bytes()
+    build(small(), folder, timing_cache=str(cache))
+    assert cache.read_bytes() == written
+    cache.write_bytes(b"of another version")
+    with pytest.raises(ConversionError, match="refuses the timing cache"):
+        build(small(), folder, timing_cache=str(cache))
+
+
+def test_where_nothing_is_a_recipe_is_written(nothing: None, tmp_path: Path) -> None:
+    probe = IxRtConverter().probe()
+    assert probe.available
+    assert "built on the device" in probe.found
+    assert "ixrtexec" not in probe.found
+    written = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        engine, notes = build(small(), tmp_path / name, "fp16", strongly_typed="on")
+        assert engine.name == "model.recipe.json"
+        assert json.loads(engine.read_text())["options"] == {"strongly_typed": True}
+        assert notes[0].startswith("Not built here")
+        written.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert written[0] == written[1]
+    with pytest.raises(ConversionError, match="cannot be built here: ixRT is not here"):
+        build(small(), tmp_path, build="here")
+
+
+class TestIxrtexec:
+    """Building with the command-line tool."""
+
+    @pytest.mark.parametrize(
+        ("old", "precision", "told"),
+        [
+            (False, "fp16", ["fp16"]),
+            (False, "int8", ["int8", "fp16"]),
+            (True, "int8", ["int8"]),
+            (True, "fp32", ["fp32"]),
+        ],
+    )
+    def test_it_builds(
+        self, machine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: bool, precision: str, told: list[str]
+    ) -> None:
+        notes = ixrtexec(monkeypatch, tmp_path / "tool", old=old)
+        (tmp_path / "bundle").mkdir()
+        model = int8(small()) if precision == "int8" else small()
+        engine, said = build(model, tmp_path / "bundle", precision, via="ixrtexec")
+        assert "Built, and run once, by ixrtexec." in said
+        given = json.loads((notes / "arguments.json").read_text())
+        assert given[given.index("--precision") + 1 :] == told
+        assert "--min_shape=image:1x3x64x48" in given
+        assert "--max_shape=image:8x3x64x48" in given
+        built = head(engine)
+        assert built["flags"] == sorted(t.upper() for t in told if t != "fp32")
+        # The Q/DQ graph is not what opset 11 has; the tool leaves it as it is.
+        assert built["opset"] == (13 if precision == "int8" else 11)
+        assert any("leaves those that it cannot" in n for n in said) == (precision == "int8")
+        session = IxRt().open(engine, MR_V100, {})
+        feeds = picture(model, batch=3)
+        assert distance(Runner(model.graph).run(feeds), session.run(feeds)) < 5e-3
+        session.close()
+
+    def test_where_there_is_nothing_but_the_tool(
+        self, nothing: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        ixrtexec(monkeypatch, tmp_path / "tool")
+        probe = IxRtConverter().probe()
+        assert probe.available
+        assert f"{tmp_path / 'tool' / 'bin' / 'ixrtexec'}, with the option via=ixrtexec" in probe.found
+        (tmp_path / "bundle").mkdir()
+        engine, notes = build(small(), tmp_path / "bundle", "fp16", via="ixrtexec")
+        assert head(engine)["flags"] == ["FP16"]
+        # Nobody knows here what the plan is bound to, and nothing is claimed.
+        assert not engine.with_name("model.engine.json").exists()
+        assert any("is not known here" in n for n in notes)
+
+    def test_without_the_tool(self, nothing: None, tmp_path: Path) -> None:
+        with pytest.raises(ConversionError, match="ixrtexec is not here"):
+            build(small(), tmp_path, via="ixrtexec")
+
+    @pytest.mark.parametrize(
+        ("settings", "options", "message"),
+        [
+            ({"old": True}, {"strongly_typed": "on"}, "has no option --strongly_typed"),
+            ({"machine": {"driver": False}}, {}, "factory function returned nullptr"),
+            ({"fail": "RuntimeError: CUDA error code=2(b'cudaErrorMemoryAllocation')"}, {}, "too little memory"),
+        ],
+    )
+    def test_its_failures_are_told(
+        self,
+        machine: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        settings: dict[str, Any],
+        options: dict[str, Any],
+        message: str,
+    ) -> None:
+        ixrtexec(monkeypatch, tmp_path / "tool", **settings)
+        (tmp_path / "bundle").mkdir()
+        with pytest.raises(ConversionError, match=message):
+            build(small(), tmp_path / "bundle", "fp16", via="ixrtexec", **options)
+        assert list((tmp_path / "bundle").iterdir()) == []
+
+    def test_an_operator_that_its_parser_does_not_take(
+        self, machine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        ixrtexec(monkeypatch, tmp_path / "tool")
+        (tmp_path / "bundle").mkdir()
+        with pytest.raises(ConversionError, match="parser does not take the graph because of the operator Det"):
+            build(single("Det"), tmp_path / "bundle", via="ixrtexec")
+
+    def test_it_ends_with_its_children_when_the_conversion_is_interrupted(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        notes = ixrtexec(monkeypatch, tmp_path / "tool", hang=120)
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "model.onnx").write_bytes(small().to_bytes())
+        code = f"""
+from pathlib import Path
+from edgepose.model import PoseModel
+from edgepose_converters.ixrt import IxRtConverter
+model = PoseModel.from_onnx(Path({str(tmp_path / "model.onnx")!r}))
+IxRtConverter().convert(model, Path({str(tmp_path / "bundle")!r}), "fp32", {{"via": "ixrtexec"}})
+"""
+        ours = subprocess.Popen([sys.executable, "-c", code], env=environment(), stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 60
+            while not (notes / "processes").exists() or not (notes / "processes").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            theirs = [int(p) for p in (notes / "processes").read_text().split()]
+            ours.send_signal(signal.SIGINT)
+            ours.wait(30)
+            while any(alive(p) for p in theirs):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            ours.kill()
+            ours.wait()
+        assert list((tmp_path / "bundle").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("code", "said", "message", "hint"),
+        [
+            (None, "", "took too long", "ixsmi"),
+            (
+                127,
+                "ImportError: libixrt.so: cannot open shared object file: No such file",
+                "libixrt.so",
+                "LD_LIBRARY_P",
+            ),
+            (1, "ModuleNotFoundError: No module named 'tabulate'", "lacks the module tabulate", "pip install tabulate"),
+            (2, "ixrtexec: error: unrecognized arguments: --warmUp=0", "unrecognized arguments: --warmUp=0", "via"),
+            (1, "RuntimeError: CUDA error code=100(b'cudaErrorNoDevice')", "cudaErrorNoDevice", "ixsmi -L"),
+            (1, "x\nException: Failed to build IxRT engine, please use -v", "does not find a way", ""),
+            (1, "a\nValueError: unsupported precision fp4", "ValueError: unsupported precision fp4", ""),
+            (-9, "", "was killed", ""),
+            (-11, "", "signal 11", ""),
+            (3, "", "exit code 3", ""),
+            (0, "fps: 1.0 with batchsize 1", "it wrote no engine", ""),
+        ],
+    )
+    def test_its_log_becomes_a_cause(self, code: int | None, said: str, message: str, hint: str) -> None:
+        error = failure(code, said, "ixrtexec")
+        assert message in error.message
+        assert hint in (error.hint or "")
+
+
+def alive(process: int) -> bool:
+    """Whether it runs still; who has ended and waits to be noticed does not."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def test_what_cannot_go_back_to_the_opset_stays_and_is_told(machine: Any, tmp_path: Path) -> None:
+    made = GraphBuilder("new", opset=15)
+    x = made.input("image", ("batch", 3, 8, 8))
+    made.output(made.op("Trilu", x), "y", ("batch", 3, 8, 8))
+    spec = PoseSpec(InputSpec("image", 8, 8, Crop()), DecoderSpec("regression", {"keypoints": "y"}), COCO_17)
+    engine, notes = build(PoseModel(made.build(), spec), tmp_path)
+    assert head(engine)["opset"] == opset_of(graph_of(engine)) == 15
+    assert any(n.startswith("The graph stays in opset 15, because it cannot be written in opset 11") for n in notes)

@@ -1,0 +1,1 @@
+"""CoreX's CUDA bindings."""
