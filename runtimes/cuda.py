@@ -21,7 +21,8 @@ _LIBRARIES = (*(f"libcudart.so.{major}" for major in ("13", "12", "11.0", "10.2"
 _MODULES = ("cuda.bindings.runtime", "cuda.cudart")
 _NO_DRIVER = (
     "The NVIDIA driver must be installed and nvidia-smi must list the GPU (on a Jetson, flash JetPack);"
-    " in a container, pass the GPU in, with --gpus all or --runtime nvidia."
+    " in a container, pass the GPU in, with --gpus all or --runtime nvidia. If it does, the CUDA that is called may be"
+    " newer than the driver: install the one that nvidia-smi names."
 )
 
 # Values of driver_types.h.

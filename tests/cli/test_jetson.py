@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import nvidia_machine
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from edgepose.bundle import read_bundle
 from edgepose.graph.builder import GraphBuilder
 from edgepose.keypoints import COCO_17
+from edgepose.loading import load
 from edgepose.model import PoseModel
 from edgepose.spec import Crop, DecoderSpec, InputSpec, PoseSpec
 
@@ -175,6 +178,27 @@ def test_what_stands_in_the_way_is_told(
     nvidia_machine.nvidia(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert "system-site-packages" in refused("--device", "jetson")
+
+
+@pytest.mark.parametrize("version", ["10.3"])
+def test_two_estimators_in_one_process_and_a_second_thread(edgepose: Call, jetson: Any, source: Path) -> None:
+    target = source.with_name("bundle")
+    assert edgepose("convert", source, "--to", "tensorrt", "-o", target).code == 0
+    image = cv2.imread(str(PARK))
+    boxes = np.array([[100, 40, 220, 330], [150, 60, 250, 300]], np.float32)
+    with load(source, device="cpu", detector=None) as reference:
+        wanted = reference(image, boxes).keypoints
+    found: list[Any] = []
+    with load(target, device="jetson", detector=None) as one, load(target, device="jetson", detector=None) as two:
+        thread = threading.Thread(target=lambda: found.append(two(image, boxes).keypoints))
+        thread.start()
+        found.append(one(image, boxes).keypoints)
+        thread.join()
+        one.close()
+        found.append(two(image, boxes).keypoints)
+    assert len(found) == 3
+    for keypoints in found:
+        assert np.allclose(keypoints, wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("version", ["10.3"])
