@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +12,7 @@ from typing import Any
 
 from edgepose.devices import Device
 from edgepose.errors import DeviceError
-from edgepose.plugins import Session
+from edgepose.plugins import Probe, Session
 
 from .cuda import Cuda
 from .ixrt_cuda import find_corex_cuda
@@ -60,6 +62,15 @@ class IxRt(PlanRuntime):
     def cuda(self) -> Cuda:
         """CoreX's CUDA; see :meth:`.tensorrt_base.PlanRuntime.cuda`."""
         return find_corex_cuda()
+
+    def probe(self, device: str | None = None) -> Probe:
+        """See :meth:`edgepose.plugins.Runtime.probe`.  Says also where ixRT is here for another Python only."""
+        found = super().probe(device)
+        tool = shutil.which("ixrtexec")
+        if found.available or found.found or tool is None:
+            return found
+        other = f" There is {tool}, so another Python has ixRT; run edgepose there, or install the wheel here too."
+        return dataclasses.replace(found, remedy=found.remedy + other)
 
     def open(self, engine: Path, device: Device, options: Mapping[str, Any]) -> Session:
         """See :meth:`edgepose.plugins.Runtime.open`.

@@ -5,6 +5,7 @@ TensorRT, TensorRT-RTX and ixRT share the interface; CoreX installs ixRT under t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import sys
@@ -45,7 +46,8 @@ class VendorApi:
         """An object of the module, which reports its errors from now on where the logger does not hear them."""
         recorder = getattr(self.logger, "recorder", None)
         if recorder is not None and thing is not None:
-            thing.error_recorder = recorder
+            with contextlib.suppress(AttributeError):  # not everything takes one in every version
+                thing.error_recorder = recorder
         return thing
 
     def said(self) -> str:
@@ -156,7 +158,8 @@ def _make_corex_logger(module: Any) -> Any:
     }
     logger = type("ErrorLog", (module.Logger,), {})(module.Logger.ERROR)
     logger.messages = messages
-    logger.recorder = type("ErrorRecorder", (module.IErrorRecorder,), heard)()
+    heard_by = getattr(module, "IErrorRecorder", None)
+    logger.recorder = None if heard_by is None else type("ErrorRecorder", (heard_by,), heard)()
     return logger
 
 

@@ -177,6 +177,16 @@ def test_what_stands_in_the_way_is_told(
     assert "Install the Iluvatar CoreX SDK" in refused("--device", "mr-v100")
 
 
+@pytest.mark.conformance
+def test_selftest_proves_every_decoder(edgepose: Call, card: Any, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = edgepose("selftest", "--device", "mr-v100", "--output", report)
+    assert done.code == 0, done.err
+    cases = json.loads(report.read_text())["cases"]
+    assert {(c["target"], c["precision"]) for c in cases} == {("ixrt", "fp32"), ("ixrt", "fp16")}
+    assert {c["status"] for c in cases} == {"passed"}
+
+
 def test_doctor_names_the_version_and_the_way_to_cuda(edgepose: Call, card: Any) -> None:
     done = edgepose("doctor", "--device", "mr-v100", "--json")
     engines = {e["name"]: e for e in json.loads(done.out)["engines"] if e["kind"] == "runtime"}

@@ -20,7 +20,7 @@ from edgepose_converters.ixrt_log import failure
 from edgepose_runtimes.ixrt import IxRt
 from iluvatar_machine import environment, head, iluvatar, ixrtexec
 from nvidia_machine import checked
-from target_networks import distance, moved, picture, small
+from target_networks import QUICK, SLOW, distance, family, moved, picture, small
 
 from edgepose.devices import Device
 from edgepose.errors import ConversionError
@@ -151,6 +151,20 @@ def test_the_form_of_int8(machine: Any, tmp_path: Path) -> None:
     last = makers[graph.output[0].name]
     assert last.op_type == "Conv"
     assert last.input[1] in stored
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.conformance) for n in SLOW)])
+def test_each_family_goes_in_whole(machine: Any, tmp_path: Path, name: str) -> None:
+    """In the opsets that ixRT's own tools make, and in int8 with each layer closed."""
+    for precision, model, opset in (("fp32", family(name), 11), ("int8", int8(family(name)), 13)):
+        folder = tmp_path / precision
+        folder.mkdir()
+        engine, _ = build(model, folder, precision)
+        assert head(engine)["opset"] == opset
+        layers = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+        assert sum(n.op_type in layers for n in graph_of(engine).graph.node) == sum(
+            n.op_type in layers for n in model.graph.graph.node
+        )
 
 
 def test_an_axis_of_activations_is_taken_away(machine: Any, tmp_path: Path) -> None:
@@ -440,6 +454,32 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):
         return False
+
+
+def test_the_stand_in_has_nothing_that_ixrt_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its documentation says is missing, and what its CUDA does not list."""
+    machine = iluvatar(monkeypatch)
+    import ixrt
+    from cuda import cudart
+
+    for flag in ("TF32", "GPU_FALLBACK", "VERSION_COMPATIBLE", "REFIT", "WEIGHT_STREAMING"):
+        assert not hasattr(ixrt.BuilderFlag, flag)
+    for name in ("IInt8Calibrator", "IInt8EntropyCalibrator2", "DeviceType", "HardwareCompatibilityLevel"):
+        assert not hasattr(ixrt, name)
+    for call in ("cudaMemGetInfo", "cudaDeviceGetAttribute", "cudaGetErrorString", "cudaRuntimeGetVersion"):
+        assert not hasattr(cudart, call)
+    logger = ixrt.Logger(ixrt.Logger.ERROR)
+    builder = ixrt.Builder(logger)
+    config = builder.create_builder_config()
+    for name in ("int8_calibrator", "DLA_core", "default_device_type", "set_tactic_sources", "clear_flag"):
+        assert not hasattr(config, name)
+    for _ in range(2):
+        config.add_optimization_profile(builder.create_optimization_profile())
+    assert machine.violations == ["ixRT crashes with more than one optimisation profile"]
+    with pytest.raises(TypeError):
+        type("Derived", (ixrt.ILogger,), {})()
+    with pytest.raises(TypeError):
+        builder.create_optimization_profile().set_shape("image", 1, 2, 3)
 
 
 def test_what_cannot_go_back_to_the_opset_stays_and_is_told(machine: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgepose_converters.ixrt import IxRtConverter
 from edgepose_runtimes.ixrt import IxRt
 from edgepose_runtimes.tensorrt import TensorRt
 from edgepose_runtimes.tensorrt_api import is_corex
-from iluvatar_machine import CARD, environment, iluvatar
+from iluvatar_machine import CARD, environment, iluvatar, ixrtexec
 from nvidia_machine import checked
 
 from edgepose.devices import Device
@@ -121,6 +121,14 @@ def test_no_sdk(monkeypatch: pytest.MonkeyPatch, plan: Path) -> None:
         assert "wheel of ixRT" in probe.remedy
         with pytest.raises(DeviceError, match="ixRT is not here: no module ixrt; no module tensorrt"):
             IxRt().open(plan, MR_V100, {})
+
+
+def test_where_another_python_has_ixrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with checked(iluvatar(monkeypatch)):
+        tool = ixrtexec(monkeypatch, tmp_path / "tool") / "bin" / "ixrtexec"
+        assert "ixrtexec" not in IxRt().probe("mr-v100").remedy
+        monkeypatch.setitem(sys.modules, "ixrt", None)
+        assert f"There is {tool}, so another Python has ixRT" in IxRt().probe("mr-v100").remedy
 
 
 def test_no_cuda(monkeypatch: pytest.MonkeyPatch, plan: Path) -> None:
