@@ -31,11 +31,21 @@ def build_engine(api: VendorApi, order: Order) -> Built:
     ConversionError
         If the parser or the builder refuses, or an option is not in this version.
     """
-    ixrt = api.module
     try:
-        builder = api.watch(ixrt.Builder(api.logger))
+        builder = api.watch(api.module.Builder(api.logger))
     except (TypeError, RuntimeError) as error:  # what a constructor of pybind11 raises
         raise ConversionError(f"{api.title} {api.version} cannot work here: {api.said()}.") from error
+    try:
+        return _built(api, builder, order)
+    except (AttributeError, TypeError) as error:  # what a missing call or another signature is in pybind11
+        raise ConversionError(
+            f"{api.title} {api.version} has another interface than its vendor's programs use: {error}.",
+            hint="Report it; the vendor's tool may do, with the option via=ixrtexec.",
+        ) from error
+
+
+def _built(api: VendorApi, builder: Any, order: Order) -> Built:
+    ixrt = api.module
     network = api.watch(builder.create_network(_network_bits(api, typed=order.options.strongly_typed)))
     _parse(api, network, order.graph)
     config = builder.create_builder_config()

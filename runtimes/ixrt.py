@@ -92,7 +92,13 @@ class IxRt(PlanRuntime):
                 "ixRT records CUDA graphs by itself, when its process was started with that.",
                 hint=f"export {_GRAPH_VARIABLE}=1   # and run the same command again",
             )
-        session = super().open(engine, device, {})
+        try:
+            session = super().open(engine, device, {})
+        except (AttributeError, TypeError) as error:  # what a missing call or another signature is in pybind11
+            raise DeviceError(
+                f"This ixRT has another interface than its vendor's programs use: {error}.",
+                hint="Report it with the file that this writes: edgepose selftest --device mr-v100",
+            ) from error
         if recorded and isinstance(session, PlanSession):
             session.placement += f", {_GRAPH_VARIABLE}=1"
         return session

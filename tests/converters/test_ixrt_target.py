@@ -272,6 +272,20 @@ def test_wrong_requests_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("owner", "call"), [("Builder", "create_builder_config"), ("OnnxParser", "parse"), ("IBuilderConfig", "set_flag")]
+)
+def test_another_interface_than_is_documented_is_told(
+    machine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: str, call: str
+) -> None:
+    import ixrt
+
+    monkeypatch.delattr(getattr(ixrt, owner), call)
+    with pytest.raises(ConversionError, match=f"ixRT 1.0.0 has another interface .*{call}"):
+        build(small(), tmp_path, "fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_strongly_typed_int8_is_refused(machine: Any, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="Leave the option strongly_typed out"):
         build(int8(small()), tmp_path, "int8", strongly_typed="on")

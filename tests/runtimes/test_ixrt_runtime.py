@@ -260,6 +260,23 @@ def test_the_second_card_and_a_second_thread(monkeypatch: pytest.MonkeyPatch, tm
         assert found == [True]
 
 
+@pytest.mark.parametrize(
+    ("owner", "call"), [("ICudaEngine", "get_tensor_mode"), ("IExecutionContext", "set_tensor_address")]
+)
+def test_another_interface_than_is_documented_is_told(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, machine: Any, owner: str, call: str
+) -> None:
+    import ixrt
+
+    monkeypatch.delattr(getattr(ixrt, owner), call)
+    with pytest.raises(DeviceError, match=f"another interface .*{call}") as caught:
+        IxRt().open(plan, MR_V100, {})
+    assert "edgepose selftest --device mr-v100" in str(caught.value.hint)
+    del caught
+    gc.collect()
+    assert machine.living() == {}
+
+
 def test_two_estimators_in_one_process(plan: Path) -> None:
     one, two = IxRt().open(plan, MR_V100, {}), IxRt().open(plan, MR_V100, {})
     for seed in range(2):
