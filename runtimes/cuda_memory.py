@@ -122,6 +122,8 @@ class Holdings:
         """Release everything, the newest first; may be called twice.  What fails does not keep the rest."""
         with contextlib.suppress(DeviceError):
             self.here()
+            if self._release:
+                self.wait()
         while self._release:
             name, handle = self._release.pop()
             with contextlib.suppress(DeviceError):

@@ -124,16 +124,19 @@ class LoadedPlan:
         self._holdings.here()
         for name, array in feeds.items():
             self._buffers[name].view(array.shape, array.dtype)[...] = array
-        if self._graph is not None:
-            self._holdings.launch(self._graph)
-            shapes = {port.info.name: port.most for port in self.outputs}
-        else:
-            if not self.is_static:
-                for name, array in feeds.items():
-                    self._set_shape(name, array.shape)
-            shapes = {port.info.name: self._shape_now(port.info.name) for port in self.outputs}
-            self._enqueue({n: a.nbytes for n, a in feeds.items()}, shapes)
-        self._holdings.wait()
+        shapes = {port.info.name: port.most for port in self.outputs}
+        try:
+            if self._graph is not None:
+                self._holdings.launch(self._graph)
+            else:
+                if not self.is_static:
+                    for name, array in feeds.items():
+                        self._set_shape(name, array.shape)
+                    shapes = {name: self._shape_now(name) for name in shapes}
+                self._enqueue({n: a.nbytes for n, a in feeds.items()}, shapes)
+        finally:
+            # After an error too: what is still under way reads memory that the next run writes.
+            self._holdings.wait()
         return {
             port.info.name: self._buffers[port.info.name].view(shapes[port.info.name], port.info.dtype).copy()
             for port in self.outputs
@@ -290,6 +293,8 @@ class PlanSession:
             count = len(next(iter(feeds.values()))) if feeds else 0
             if most is None or least <= count <= most:
                 return self._plan.run(feeds)
+            if not count:
+                raise DeviceError(f"'{self._name}' was fed a batch of nothing.")
             parts = []
             for start in range(0, count, most):
                 size = min(most, count - start)

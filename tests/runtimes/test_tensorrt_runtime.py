@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from edgepose_converters.tensorrt import TensorRtConverter
-from edgepose_runtimes.cuda import find_cuda
 from edgepose_runtimes.tensorrt import TensorRt
 from edgepose_runtimes.tensorrt_rtx import TensorRtRtx
 from nvidia_machine import ORIN, OTHER, VERSIONS, checked, environment, nvidia
@@ -275,7 +274,7 @@ def test_a_run_that_fails_is_told_and_the_next_works(plan: Path, machine: Any) -
         session.run(feeds())
     with pytest.raises(DeviceError, match="cudaMemcpyAsync failed: cudaErrorInvalidValue"):
         session.run(feeds())
-    find_cuda().call("cudaStreamSynchronize", session._plan._holdings.stream)
+    assert [s.waiting for s in machine.streams.values()] == [[]]
     assert same(session.run(feeds()), expected(feeds()))
     session.close()
 
@@ -380,6 +379,7 @@ print("ends")
         ({"image": np.zeros((1, 3, 16, 9), np.float32)}, r"float32 \[\?, 3, 16, 8\]"),
         ({"image": np.zeros((1, 3, 16, 8), np.uint8)}, "fed uint8"),
         ({}, "nothing"),
+        ({"image": np.zeros((0, 3, 16, 8), np.float32)}, "a batch of nothing"),
     ],
 )
 def test_wrong_inputs_are_refused(plan: Path, wrong: dict[str, np.ndarray], message: str) -> None:
