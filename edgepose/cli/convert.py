@@ -101,7 +101,7 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
 @click.option(
     "--method",
     type=click.Choice(["naive", "entropy", "percentile", "mse", "sqnr"]),
-    help="INT8: how ranges are found; by default what was measured to be best.",
+    help="INT8: how ranges are found; by default several are tried.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="INT8: calibration samples, at most; 500.")
 @click.option(
@@ -115,7 +115,7 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
 @click.option("--annotations", metavar="JSON", help="INT8: other labels than the calibration's to measure AP on.")
 @click.option("--annotated-images", metavar="DIR", help="INT8: folder of their pictures.")
 @click.option("--keep-float", multiple=True, metavar="LAYER", help="INT8: a layer that stays in float; several times.")
-@click.option("--equalise", is_flag=True, help="INT8: cross-layer equalisation first.")
+@click.option("--repair/--no-repair", default=True, help="INT8: balance and repair before layers go back to float.")
 @click.option("--pareto", metavar="FILE.png", help="INT8: draw everything that was tried.")
 @click.option(
     "-o",
@@ -218,6 +218,7 @@ def _int8(
     max_oks_loss: float | None,
     max_shift: float | None,
     pareto: str | None,
+    repair: bool,
     **rest: Any,
 ) -> Int8Options | None:
     """What was said about INT8; None if nothing was."""
@@ -228,7 +229,7 @@ def _int8(
     ]
     if calibration is None:
         others = (method, limit, pareto, *rest.values())
-        if given or any(o not in (None, False, ()) for o in others):
+        if given or not repair or any(o not in (None, ()) for o in others):
             raise click.UsageError("The options of INT8 need --calibration.")
         return None
     if len(given) > 1:
@@ -240,7 +241,7 @@ def _int8(
         name: value for name, value in (("method", method), ("limit", limit)) if value is not None
     }
     budget = Budget(*given[0]) if given else None  # type: ignore[arg-type]
-    return Int8Options(calibration, budget=budget, picture=pareto, **chosen, **rest)
+    return Int8Options(calibration, budget=budget, picture=pareto, repair=repair, **chosen, **rest)
 
 
 def _parity(measured: Mapping[str, Any]) -> str:

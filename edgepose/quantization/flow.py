@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 from ..errors import InputError
 from ..files import sha256_of
 from ..model import PoseModel
-from .budget import DEFAULT_AP, DEFAULT_OKS, Measurement
+from .budget import DEFAULT_AP, DEFAULT_OKS, Budget, Measurement
 from .consistency import Reference
-from .emit import Quantised, quantize_model
-from .equalisation import equalise
+from .emit import Quantised
+from .forms import Form, forms
 from .judge import Build, Judge
-from .options import COMPARED, Int8Options, Report, Steps, labelled_for, ranges_for, samples_for
+from .options import COMPARED, Int8Options, Report, Steps, labelled_for, samples_for
 from .pareto import save_picture, table
 from .placement import Layer, quantisable
 from .ranges import Ranges
@@ -24,7 +24,10 @@ from .scheme import Scheme
 from .search import Key, search
 from .sensitivity import Sensitivity, sensitivities
 
-#: Where a bundle keeps the ranges of its networks, each behind its role where there are two.
+#: A measurement, and COCO results (none without labels).
+Measured = tuple[Measurement, list[dict[str, Any]]]
+#: Where a bundle keeps the ranges of its networks, each behind its role where there are two; those of another form of
+#: the network have "balanced." in front.
 RANGES = "ranges.json"
 
 
@@ -78,14 +81,7 @@ def quantise(
     EdgePoseError
         If calibration fails or the budget cannot be met; the message has the table of what was tried.
     """
-    if options.equalise:
-        report("equalising weights across layers")
-    floats = [equalise(m) for m in models] if options.equalise else list(models)
-    ranges = [ranges_for(m, options, report) for m in floats]
-    for model, role, found in zip(floats, roles, ranges, strict=True):
-        found.check(model.graph)
-        found.save(folder / (RANGES if len(models) == 1 else f"{role}.{RANGES}"))
-    layers = [quantisable(m, scheme) for m in floats]
+    layers = [quantisable(m, scheme) for m in models]
     always = _always(options.keep_float, layers, roles)
     labelled = labelled_for(options)
     budget = options.budget or (DEFAULT_AP if labelled else DEFAULT_OKS)
@@ -95,31 +91,39 @@ def quantise(
             hint="Calibrate with a COCO JSON and --images, give --annotations, or use --max-oks-loss.",
         )
     report("the FP32 model's poses, to compare with")
-    references = [Reference(m, samples_for(m, options), COMPARED) for m in floats]
+    references = [Reference(m, samples_for(m, options), COMPARED) for m in models]
     judge = Judge(build, references, labelled)
     full, results_full = judge.measure(models, "fp32")
-
-    def made(kept: frozenset[Key]) -> list[Quantised]:
-        return [
-            quantize_model(m, r, scheme, [name for stage, name in kept | always if stage == i])
-            for i, (m, r) in enumerate(zip(floats, ranges, strict=True))
-        ]
 
     def written(key: Key) -> str:
         return key[1] if len(models) == 1 else f"{roles[key[0]]}/{key[1]}"
 
-    results: dict[frozenset[Key], list[dict[str, Any]]] = {}
+    def made(form: Form, kept: frozenset[Key]) -> list[Quantised]:
+        return [form.quantised(i, [name for stage, name in kept | always if stage == i]) for i in range(len(models))]
+
+    def tried_as(form: Form, kept: frozenset[Key]) -> Measured:
+        names = sorted(map(written, kept | always))
+        return judge.measure([q.model for q in made(form, kept)], "int8", names)
+
+    tries = forms(models, scheme, options, report)
+    form, whole, others = _best_form(tries, budget, full, lambda f: tried_as(f, frozenset()), report)
+    files = _save_ranges(form, roles, folder)
+    measured = {frozenset[Key](): whole}
 
     def measure(kept: frozenset[Key]) -> Measurement:
-        names = sorted(map(written, kept | always))
-        one, results[kept] = judge.measure([q.model for q in made(kept)], "int8", names)
-        return one
+        if kept not in measured:
+            measured[kept] = tried_as(form, kept)
+        return measured[kept][0]
+
+    def alone(index: int, kept: Collection[str]) -> Quantised:
+        return form.quantised(index, [*kept, *(name for stage, name in always if stage == index)])
 
     def rank() -> list[Sensitivity]:
         progress = Steps(report, "layer by layer: what each costs alone")
-        return sensitivities(floats, layers, ranges, scheme, references, progress)
+        left = [[layer for layer in part if (i, layer.name) not in always] for i, part in enumerate(layers)]
+        return sensitivities(left, alone, references, progress)
 
-    outcome = search(measure, budget, full, _fragile(floats, layers) - always, rank, report)
+    outcome = search(measure, budget, full, _fragile(models, layers) - always, rank, report)
     tried = table(outcome.tried, full, outcome.chosen)
     if options.picture is not None:
         save_picture(options.picture, outcome.tried, full, outcome.chosen)
@@ -127,20 +131,21 @@ def quantise(
         lost = outcome.chosen.cost(budget, full)
         raise InputError(
             f"INT8 cannot meet the budget ({budget}): the nearest loses {lost:.3g}.\n{tried}",
-            hint="Calibrate with more typical pictures or another --method, try --equalise, or use --precision fp16.",
+            hint="Calibrate with more typical pictures or another --method, or use --precision fp16.",
         )
     report("\n" + tried)
-    final = made(outcome.kept)
+    final = made(form, outcome.kept)
     took = speed(judge, models, [q.model for q in final], precisions, folder)
     record: dict[str, Any] = {
-        "data": _data(ranges),
-        "method": ranges[0].method,
-        "ranges": {r: sha256_of(p) for r, p in _range_files(folder, roles)},
+        "data": _data(form.ranges),
+        "method": form.ranges[0].method,
+        "ranges": {path.name: sha256_of(path) for path in files},
         "scheme": {**scheme.__dict__, "operators": sorted(scheme.operators)},
-        "equalised": options.equalise,
+        "form": form.name,
+        "forms": others,
         "float": reasons(outcome, always, final, written),
         "budget": {"metric": budget.metric, "limit": budget.limit, "cost": outcome.chosen.cost(budget, full)},
-        "accuracy": accuracy(labelled, outcome, full, results_full, results[outcome.kept], judge.placement),
+        "accuracy": accuracy(labelled, outcome, full, results_full, measured[outcome.kept][1], judge.placement),
         "speed": took,
         "tried": [m.to_dict() for m in [*outcome.tried, full]],
     }
@@ -185,6 +190,41 @@ def _data(ranges: Sequence[Ranges]) -> dict[str, Any]:
     return dict(ranges[0].data) if len(ranges) == 1 else {"networks": [dict(r.data) for r in ranges]}
 
 
-def _range_files(folder: Path, roles: Sequence[str]) -> list[tuple[str, Path]]:
-    names = [RANGES] if len(roles) == 1 else [f"{role}.{RANGES}" for role in roles]
-    return [(name, folder / name) for name in names]
+def _save_ranges(form: Form, roles: Sequence[str], folder: Path) -> list[Path]:
+    """Write the ranges of the networks as they were trained, which serve again, and those that were used if others."""
+    written = []
+    for prefix, ranges in (("", form.trained), ("balanced.", form.ranges)):
+        if not prefix or ranges is not form.trained:
+            for role, found in zip(roles, ranges, strict=True):
+                behind = f"{role}." if len(roles) > 1 else ""
+                written.append(found.save(folder / f"{prefix}{behind}{RANGES}"))
+    return written
+
+
+def _best_form(
+    tries: Generator[Form, Form, None],
+    budget: Budget,
+    full: Measurement,
+    measure: Callable[[Form], Measured],
+    report: Report,
+) -> tuple[Form, Measured, dict[str, dict[str, Any]]]:
+    """The first form that is within the budget with everything quantised, or the nearest in OKS; what was measured."""
+    best: tuple[Form, Measured] | None = None
+    seen: dict[str, dict[str, Any]] = {}
+    form = next(tries)
+    while True:
+        measured = measure(form)
+        one = measured[0]
+        seen[form.name] = {"cost": round(one.cost(budget, full), 6), "oks_loss": round(one.oks_loss, 6)}
+        report(
+            f"everything quantised, {form.name}: {one.cost(budget, full):.3g} (OKS lost: {one.oks_loss:.4f});"
+            f" the budget is {budget}"
+        )
+        if best is None or one.oks_loss < best[1][0].oks_loss:
+            best = form, measured
+        if one.meets(budget, full):
+            return form, measured, seen
+        try:
+            form = tries.send(best[0])
+        except StopIteration:
+            return *best, seen

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..evaluation.coco import CocoAnnotations
 from ..model import PoseModel
 from .budget import Budget
-from .calibration import DEFAULT_METHOD, calibrate
+from .calibration import calibrate
 from .data import CalibrationSet, calibration_set
 from .gluoncv_ranges import ranges_of
 from .judge import Labelled
@@ -36,7 +36,7 @@ class Int8Options:
     images
         Folder of the pictures of a COCO JSON.
     method
-        ``naive``, ``entropy``, ``percentile``, ``mse`` or ``sqnr``.
+        ``naive``, ``entropy``, ``percentile``, ``mse`` or ``sqnr``; None to try those that are best for most networks.
     limit
         Calibration samples, at most.
     samples
@@ -47,40 +47,39 @@ class Int8Options:
         What INT8 may cost; None for :data:`.budget.DEFAULT_AP` with labels, else :data:`.budget.DEFAULT_OKS`.
     keep_float
         Layers that stay in float in any case.
-    equalise
-        Cross-layer equalisation before calibration.
+    repair
+        Where INT8 alone misses the budget, balance and repair the networks before layers go back to float; takes some
+        minutes for large ones.
     picture
         Where the picture of everything that was tried is written; None for none.
     """
 
     calibration: str | Path
     images: str | Path | None = None
-    method: str = DEFAULT_METHOD
+    method: str | None = None
     limit: int = 500
     samples: str | Path | None = None
     annotations: str | Path | None = None
     annotated_images: str | Path | None = None
     budget: Budget | None = None
     keep_float: Collection[str] = ()
-    equalise: bool = False
+    repair: bool = True
     picture: str | Path | None = None
 
 
-def ranges_for(model: PoseModel, options: Int8Options, report: Report) -> Ranges:
-    """Ranges for a network: calibrated, read from a file, or those that came with the checkpoint."""
+def ranges_for(model: PoseModel, options: Int8Options, method: str, report: Report) -> Ranges:
+    """Ranges for a network: calibrated by a method, read from a file, or those that came with the checkpoint."""
     if options.calibration == IMPORTED:
         return ranges_of(model)
     path = Path(options.calibration)
     if _is_ranges(path):
         return Ranges.load(path)
     samples = calibration_set(path, model.spec, images=options.images, limit=options.limit)
-    return calibrate(
-        model, samples, options.method, on_sample=Steps(report, f"calibrating ({options.method})", len(samples))
-    )
+    return calibrate(model, samples, method, on_sample=Steps(report, f"calibrating ({method})", len(samples)))
 
 
-def samples_for(model: PoseModel, options: Int8Options) -> CalibrationSet:
-    """The inputs on which candidates are compared with the FP32 network.
+def samples_for(model: PoseModel, options: Int8Options, limit: int = COMPARED) -> CalibrationSet:
+    """The inputs on which candidates are compared with the FP32 network, and repairs are learned.
 
     Raises
     ------
@@ -88,12 +87,12 @@ def samples_for(model: PoseModel, options: Int8Options) -> CalibrationSet:
         If only ranges were given.
     """
     if options.samples is not None:
-        return calibration_set(options.samples, model.spec, images=options.annotated_images, limit=COMPARED)
-    if options.calibration == IMPORTED or _is_ranges(Path(options.calibration)):
+        return calibration_set(options.samples, model.spec, images=options.annotated_images, limit=limit)
+    if is_calibrated(options):
         raise InputError(
             "Ranges alone do not say what INT8 costs.", hint="Give some pictures to measure it on with --samples."
         )
-    return calibration_set(options.calibration, model.spec, images=options.images, limit=COMPARED)
+    return calibration_set(options.calibration, model.spec, images=options.images, limit=limit)
 
 
 def labelled_for(options: Int8Options) -> Labelled | None:
@@ -102,9 +101,14 @@ def labelled_for(options: Int8Options) -> Labelled | None:
         if options.annotated_images is None:
             raise InputError("Annotations need the folder of their pictures.", hint="Give --annotated-images.")
         return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images))
-    if options.images is not None and options.calibration != IMPORTED and not _is_ranges(Path(options.calibration)):
+    if options.images is not None and not is_calibrated(options):
         return Labelled(CocoAnnotations(options.calibration), Path(options.images))
     return None
+
+
+def is_calibrated(options: Int8Options) -> bool:
+    """Whether the ranges are given, so that the network must stay as it is."""
+    return options.calibration == IMPORTED or _is_ranges(Path(options.calibration))
 
 
 def _is_ranges(path: Path) -> bool:

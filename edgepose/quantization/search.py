@@ -86,7 +86,8 @@ def search(
         if kept not in tried:
             tried[kept] = measure(kept)
             cost = tried[kept].cost(budget, full)
-            report(f"{len(kept)} layers in float ({why}): {cost:.3g}; the budget is {budget}")
+            lost = f"{cost:.3g} (OKS lost: {tried[kept].oks_loss:.4f})"
+            report(f"{len(kept)} layers in float ({why}): {lost}; the budget is {budget}")
         return tried[kept].meets(budget, full)
 
     def outcome(kept: frozenset[Key], reasons: dict[Key, str]) -> Outcome:
@@ -113,7 +114,7 @@ def search(
         else:
             low = middle
     if high == len(keys):
-        best = min(tried, key=lambda k: tried[k].cost(budget, full))
+        best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
         return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
     kept = _pruned(frozenset(keys[:high]), order, attempt)
     return outcome(kept, reasons)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..model import PoseModel
 from .consistency import Reference, oks_loss, open_graph
-from .emit import quantize_model
+from .emit import Quantised
 from .placement import Layer
-from .ranges import Ranges
-from .scheme import Scheme
 
 #: Share of the arithmetic that leaving any layer in float costs in addition, for the conversions around it.
 _BORDER = 0.01
@@ -46,10 +43,8 @@ class Sensitivity:
 
 
 def sensitivities(
-    models: Sequence[PoseModel],
     layers: Sequence[Sequence[Layer]],
-    ranges: Sequence[Ranges],
-    scheme: Scheme,
+    quantised: Callable[[int, Collection[str]], Quantised],
     references: Sequence[Reference],
     on_layer: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[Sensitivity]:
@@ -57,10 +52,10 @@ def sensitivities(
 
     Parameters
     ----------
-    models, layers, ranges, references
-        FP32 graph, quantisable layers, ranges and FP32 answers of each network.
-    scheme
-        Form of the quantisation.
+    layers, references
+        Quantisable layers and FP32 answers of each network.
+    quantised
+        Gives a network with some of its layers in float.
     on_layer
         Told how many layers are done, of how many.
 
@@ -71,10 +66,10 @@ def sensitivities(
     """
     total = sum(layer.macs for part in layers for layer in part) or 1
     count, found = sum(map(len, layers)), []
-    for index, (model, part) in enumerate(zip(models, layers, strict=True)):
+    for index, part in enumerate(layers):
         names = [layer.name for layer in part]
         for layer in part:
-            alone = quantize_model(model, ranges[index], scheme, [n for n in names if n != layer.name])
+            alone = quantised(index, [n for n in names if n != layer.name])
             with TemporaryDirectory() as folder:
                 stage = open_graph(alone.model, Path(folder))
                 try:

@@ -34,7 +34,7 @@ def test_calibrating_and_quantising_in_one_command(edgepose: Call, tmp_path: Pat
     assert run.out.count('"keypoints"') == 2
     told = edgepose("info", tmp_path / "b")
     assert told.code == 0
-    assert "percentile" in told.out
+    assert "ranges.json" in told.out
     assert "INT8" in told.out
     assert "int32 biases" in told.out
 

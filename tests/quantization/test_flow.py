@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -14,16 +15,29 @@ import edgepose
 from edgepose.bundle import Bundle
 from edgepose.conversion import convert
 from edgepose.errors import ConversionError, EdgePoseError, InputError
-from edgepose.importing import import_model
+from edgepose.importing import ImportOptions, import_model
 from edgepose.media.pictures import read_picture
+from edgepose.plugins import converter
 from edgepose.quantization.budget import Budget
 from edgepose.quantization.flow import RANGES
 from edgepose.quantization.options import Int8Options
+from edgepose.quantization.placement import quantisable
 from edgepose.quantization.ranges import Ranges
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "park.jpg"
 SIZE = (192, 256)
 LOOSE = Budget("oks", 0.25)
+#: Where the network itself does not matter.
+SMALL = (96, 128)
+
+
+def all_but(count: int) -> list[str]:
+    """Names of all layers but some in the middle, so that a search is short."""
+    model = import_model("fast", ImportOptions(input_size=SMALL)).stages[0][1]
+    scheme = converter("onnx").scheme
+    assert scheme is not None
+    names = [layer.name for layer in quantisable(model, scheme)]
+    return names[:20] + names[20 + count :]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +72,11 @@ def test_the_bundle_is_small_and_says_what_it_cost(bundle: Bundle) -> None:
     # The embedded file stores its weights as float16.
     assert manifest.files["model.onnx"][0] < 0.6 * (Path(edgepose.__file__).parent / _MULTIPOSE).stat().st_size
     record = manifest.calibration
-    assert record["method"] == "percentile"
+    assert record["form"] in record["forms"]
+    assert record["method"] in record["form"]
     assert record["data"]["images"] == 2
     assert len(record["data"]["sha256"]) == 64
-    assert record["ranges"] == {RANGES: manifest.files[RANGES][1]}
+    assert record["ranges"][RANGES] == manifest.files[RANGES][1]
     assert record["budget"]["metric"] == "oks"
     assert record["budget"]["cost"] <= LOOSE.limit
     assert set(record["speed"]["ms"]) == {"fp32", "fp16", "int8"}
@@ -99,16 +114,27 @@ def test_a_layer_that_is_asked_for_stays_in_float(pictures: Path, tmp_path: Path
     assert not (tmp_path / "c").exists()
 
 
-def test_a_budget_that_cannot_be_met_leaves_nothing_and_shows_what_was_tried(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edgepose.quantization.search.PRUNED", 0)
-    options = Int8Options(pictures, budget=Budget("shift", 0))
+def test_a_budget_that_cannot_be_met_leaves_nothing_and_shows_what_was_tried(pictures: Path, tmp_path: Path) -> None:
+    options = Int8Options(pictures, method="naive", budget=Budget("shift", 0), keep_float=all_but(3), repair=False)
     with pytest.raises(InputError, match="cannot meet the budget") as caught:
-        convert("fast", precision="int8", int8=options, input_size=(96, 128), output=tmp_path / "b")
+        convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
     assert "in float" in caught.value.message
     assert "--precision fp16" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_forms_are_tried_before_layers_go_back_to_float(pictures: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = Int8Options(pictures, budget=Budget("shift", 0), keep_float=all_but(3))
+    with contextlib.suppress(InputError):  # whether so little can be met is not the question
+        convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b", report=said.append)
+    forms = [line.split(":")[0] for line in said if line.startswith("everything quantised")]
+    assert [form.split(", ")[1] for form in forms[:4]] == ["as trained"] * 3 + ["balanced"]
+    assert forms[4].endswith("rounding learned, biases corrected")
+    said.clear()
+    options = Int8Options(pictures, budget=Budget("oks", 1), repair=False)
+    convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "c", report=said.append)
+    assert sum(line.startswith("everything quantised") for line in said) == 1
 
 
 def test_ranges_of_another_network_are_refused(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
