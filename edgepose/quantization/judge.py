@@ -64,8 +64,8 @@ class Judge:
 
     def __init__(self, build: Build, references: Sequence[Reference], labelled: Labelled | None) -> None:
         self._build, self._references, self.labelled = build, references, labelled
-        #: What the last candidate ran on.
-        self.placement = ""
+        #: What the last candidate ran on, and whether that is the target's own runtime.
+        self.placement, self.on_target = "", True
 
     @property
     def inputs(self) -> list[npt.NDArray[np.uint8]]:
@@ -123,6 +123,7 @@ class Judge:
             for source in artifact.stages:
                 place(source)
         except (DeviceError, PluginError):
+            self.on_target = False
             sources = []
             for index, model in enumerate(models):
                 path = model.save(folder / f"graph-{index}.onnx")

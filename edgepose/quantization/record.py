@@ -59,7 +59,13 @@ def accuracy_line(accuracy: dict[str, Any]) -> str:
 def speed(
     judge: Judge, models: Sequence[PoseModel], quantised: Sequence[PoseModel], precisions: Sequence[str], folder: Path
 ) -> dict[str, Any]:
-    """Median milliseconds of one input through all networks, in turns, and what follows from them."""
+    """Median milliseconds of one input through all networks, in turns, and what follows from them.
+
+    Nothing is measured where the target's engines do not run: the times of another runtime would mislead.
+    """
+    if not judge.on_target:
+        verdict = f"Speed was not measured: nothing here runs such engines. Accuracy is that of {judge.placement}"
+        return {"ms": {}, "runtime": "", "verdict": verdict}
     loaded, names = [], [p for p in ("fp32", "fp16", "int8") if p in precisions]
     with TemporaryDirectory(dir=folder, prefix=".speed-") as place:
         try:
