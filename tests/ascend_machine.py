@@ -68,6 +68,12 @@ def cards(root: Path, monkeypatch: pytest.MonkeyPatch, count: int = 1, chip: str
     tool.write_text("#!/bin/sh\ncat <<'TABLE'\n| npu-smi 23.0    Version: 23.0   |\n" + "\n".join(lines) + "\nTABLE\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    home = os.environ.get("ASCEND_HOME_PATH")
+    if home is not None:  # where the operating system's files are looked for, CANN lies as well
+        seen = root / home.lstrip("/")
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        if not seen.exists():
+            seen.symlink_to(home)
     monkeypatch.setattr(devices, "System", partial(System, root))
 
 
