@@ -7,20 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from edgepose.errors import ConversionError
 from edgepose.files import write_whole
 
-from .tensorrt_building import Built, Order, VendorApi
+from .tensorrt_building import Built, Order, VendorApi, parse_graph
 from .tensorrt_profiles import Shapes
 
 #: Precision -> flags; what is left in float of an INT8 graph is computed in half precision, as the vendor has it.
 _FLAGS: Mapping[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 #: Nothing of ixRT outlives its version, and it was not tried whether a plan outlives its card.
 FACTS: Mapping[str, Any] = {"any_version": False, "any_gpu": "", "dla_core": None}
-#: Problems of a graph that are told in full; the rest is counted.
-_TOLD_PROBLEMS = 3
 
 
 def build_engine(api: VendorApi, order: Order) -> Built:
@@ -47,7 +43,7 @@ def build_engine(api: VendorApi, order: Order) -> Built:
 def _built(api: VendorApi, builder: Any, order: Order) -> Built:
     ixrt = api.module
     network = api.watch(builder.create_network(_network_bits(api, typed=order.options.strongly_typed)))
-    _parse(api, network, order.graph)
+    parse_graph(api, network, order.graph, "Try --embed none, or --simplify.", _problem)
     config = builder.create_builder_config()
     notes = [f"Built by {api.title} {api.version}."]
     if order.options.strongly_typed:
@@ -74,20 +70,6 @@ def _network_bits(api: VendorApi, *, typed: bool) -> int:
             raise ConversionError(f"{api.title} {api.version} has no option strongly_typed.", hint="Leave it out.")
         bits |= 1 << int(known.STRONGLY_TYPED)
     return bits
-
-
-def _parse(api: VendorApi, network: Any, graph: bytes) -> None:
-    parser = api.module.OnnxParser(network, api.logger)
-    if parser.parse(graph):
-        return
-    nodes = onnx.load_model_from_string(graph).graph.node
-    problems = [_problem(parser.get_error(i), nodes) for i in range(parser.num_errors)]
-    told = "; ".join(dict.fromkeys(problems[:_TOLD_PROBLEMS])) or api.said()
-    more = f" ({len(problems) - _TOLD_PROBLEMS} more)" if len(problems) > _TOLD_PROBLEMS else ""
-    raise ConversionError(
-        f"{api.title} {api.version} does not take the graph: {told}{more}.",
-        hint="Try --embed none, or --simplify.",
-    )
 
 
 def _problem(error: Any, nodes: Any) -> str:

@@ -8,7 +8,7 @@ builders without the flags take the types from the graph.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +123,7 @@ def build_plan(api: VendorApi, order: Order) -> Built:
     flag = _FLAGS.get(order.precision)
     by_flag = flag is not None and hasattr(trt.BuilderFlag, flag)
     network, typed = _network(trt, builder, strongly_typed=not by_flag and flag is not None)
-    _parse(api, network, order.graph)
+    parse_graph(api, network, order.graph, "Try another --opset, --embed none, or --simplify.", _problem)
     config = builder.create_builder_config()
     notes = [f"Built by {api.title} {api.version}."]
     if by_flag:
@@ -166,18 +166,35 @@ def _network(trt: Any, builder: Any, *, strongly_typed: bool) -> tuple[Any, bool
     return builder.create_network(bits), typed
 
 
-def _parse(api: VendorApi, network: Any, graph: bytes) -> None:
+def parse_graph(api: VendorApi, network: Any, graph: bytes, hint: str, problem: Callable[[Any, Any], str]) -> None:
+    """Give a graph to the vendor's parser.
+
+    Parameters
+    ----------
+    api
+        The vendor's software.
+    network
+        An empty network definition.
+    graph
+        The ONNX file.
+    hint
+        What to try if it is refused.
+    problem
+        Words for one error of the parser, from the error and the graph's nodes.
+
+    Raises
+    ------
+    ConversionError
+        If it is refused; the message names operators, nodes and reasons.
+    """
     parser = api.module.OnnxParser(network, api.logger)
     if parser.parse(graph):
         return
     nodes = onnx.load_model_from_string(graph).graph.node
-    problems = [_problem(parser.get_error(i), nodes) for i in range(parser.num_errors)]
+    problems = [problem(parser.get_error(i), nodes) for i in range(parser.num_errors)]
     told = "; ".join(dict.fromkeys(problems[:_TOLD_PROBLEMS])) or api.said()
     more = f" ({len(problems) - _TOLD_PROBLEMS} more)" if len(problems) > _TOLD_PROBLEMS else ""
-    raise ConversionError(
-        f"{api.title} {api.version} does not take the graph: {told}{more}.",
-        hint="Try another --opset, --embed none, or --simplify.",
-    )
+    raise ConversionError(f"{api.title} {api.version} does not take the graph: {told}{more}.", hint=hint)
 
 
 def _problem(error: Any, nodes: Any) -> str:
