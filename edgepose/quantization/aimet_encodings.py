@@ -187,7 +187,7 @@ class Histogram:
                 self._zeros += 1
                 return
             self._left = _edges(low, high)
-        width = self._left[1] - self._left[0]
+        width = _width(self._left)
         bins = _round_away(data / width - self._left[0] / width).astype(np.int64)
         inside = bins[(bins >= 0) & (bins < BINS)]
         self._sum += np.bincount(inside, minlength=BINS) / data.size
@@ -291,9 +291,18 @@ def _symmetric_candidates(low: np.float32, high: np.float32, grid: Grid) -> tupl
     return scales, np.full(len(scales), 0 if unsigned else math.floor(-grid.steps / 2), np.int64)
 
 
+def _width(left: Floats) -> np.float32:
+    """Width of the bins; those of a large constant may be narrower than float32 tells apart."""
+    width = np.float32(left[1] - left[0])
+    if width > 0:
+        return width
+    whole = (float(left[-1]) - float(left[0])) / (BINS - 1)
+    return np.float32(whole) if whole > 0 else np.spacing(np.abs(left[0]))
+
+
 def _costs(left: Floats, density: Floats, scales: Floats, offsets: npt.NDArray[np.int64], steps: int) -> Floats:
     """Squared error [candidates] of each grid over the histogram; values count as the middle of their bin."""
-    width = left[1] - left[0]
+    width = _width(left)
     middles = left + width / np.float32(2)
     low = scales * offsets.astype(np.float32)
     high = scales * (offsets + steps).astype(np.float32)

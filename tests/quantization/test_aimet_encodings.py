@@ -178,3 +178,14 @@ def test_data_that_are_not_finite_are_refused() -> None:
         histogram_of(np.array([1, np.nan], np.float32))
     with pytest.raises(InputError, match="no grid"):
         Encoding(0.0, float("inf"), 1.0, 0)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("value", [1025.0, -1025.0, 3e7, 1e-30, -1e-30])
+def test_a_constant_tensor_has_an_encoding_though_its_bins_are_too_narrow_for_float32(
+    value: float, symmetric: bool
+) -> None:
+    found = tf_enhanced_encoding(histogram_of(np.full(8, value, np.float32)), Grid(8, symmetric))
+    assert found is not None
+    assert found.minimum <= 0 <= found.maximum
+    assert found.scale > 0
