@@ -147,7 +147,7 @@ def command(
     of an embedded model are converted as well.
 
     INT8 is calibrated and kept within a budget: layers that cost too much stay in float.  Without a budget it is 0.4
-    AP points where there are labels, else 0.02 OKS.
+    AP points where there are labels, else 0.01 OKS.
     """
 
     def report(line: str) -> None:
