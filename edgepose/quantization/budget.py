@@ -41,8 +41,8 @@ class Budget:
 DEFAULT_AP, DEFAULT_OKS = Budget("ap", 0.4), Budget("oks", 0.01)
 
 
-#: Loss of OKS that a budget of an AP point allows.  About .055 went with a point over the candidates of MoveNet Lightning
-#: from none to all layers in float; half of it leaves room for pictures that were not measured.
+#: Loss of OKS that a budget of an AP point allows.  About .055 went with a point over the candidates of MoveNet
+#: Lightning from none to all layers in float; half of it leaves room for pictures that were not measured.
 OKS_OF_A_POINT = 0.025
 
 
