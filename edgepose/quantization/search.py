@@ -61,9 +61,9 @@ def search(
 ) -> Outcome:
     """Find what must stay in float.
 
-    First nothing, then the layers that are known to be fragile.  If neither is enough, these and then the others in the
-    order of their measured urgency: the shortest beginning of that order that is within the budget, found by doubling
-    and halving, then without the layers that turn out to be dispensable, the most expensive ones first.
+    First nothing, then the layers that are known to be fragile.  If neither is enough, all layers in the order of their
+    measured urgency: the shortest beginning of that order that is within the budget, found by doubling and halving,
+    then without the layers that turn out to be dispensable, the most expensive ones first.
 
     Parameters
     ----------
@@ -99,8 +99,7 @@ def search(
     if fragile and attempt(fragile, "the layers that the decoder reads"):
         kept = _pruned(fragile, [], attempt)
         return outcome(kept, known)
-    # Losses of single layers do not tell of scores that all move alike; the last layers come first in any case.
-    order = sorted(rank(), key=lambda s: (s.stage, s.layer.name) not in fragile)
+    order = list(rank())
     keys = [(s.stage, s.layer.name) for s in order]
     reasons = {
         key: f"quantised alone it loses {s.loss:.4f} OKS; it has {100 * s.share:.1f} % of the arithmetic"

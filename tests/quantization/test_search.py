@@ -109,10 +109,8 @@ def test_what_is_found_is_within_the_budget_and_no_layer_can_be_spared(
         for key in outcome.kept if len(outcome.kept) > 1 else ():
             assert world.measure(outcome.kept - {key}).oks_loss > limit
     else:
-        # Only with a single layer in INT8 left could it have been met.
-        assert min(losses) > limit or sorted(losses)[0] > limit
+        assert min(losses) > limit  # not even with a single layer in INT8
     assert set(outcome.reasons) == outcome.kept
-    assert len(world.attempts) == len(set(world.attempts)) or outcome.met
 
 
 def test_the_pareto_front_has_only_what_nothing_else_beats() -> None:
