@@ -16,6 +16,7 @@ from edgepose_converters.tensorrt_rtx import TensorRtRtxConverter
 from edgepose_runtimes.tensorrt_rtx import TensorRtRtx
 from target_networks import QUICK, SLOW, family, small
 
+from edgepose.architectures import architectures
 from edgepose.artifact import resolve
 from edgepose.devices import Device
 from edgepose.errors import ConversionError, DeviceError
@@ -66,6 +67,17 @@ def test_each_family_is_parsed_and_built(tmp_path: Path, name: str, precision: s
         model = int8(model)
         assert lint(model.graph, TensorRtRtxConverter.scheme) == []
     assert build(model, tmp_path, precision).stat().st_size > 1 << 20
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("name", [n for n in architectures() if n not in FAMILIES])
+def test_every_other_architecture_is_parsed_and_built(tmp_path: Path, name: str) -> None:
+    """In INT8: ``tests/quantization/test_every_architecture.py``."""
+    model = network(name)
+    for precision in ("fp32", "fp16"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        build(model, folder, precision)
 
 
 @pytest.mark.conformance
