@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,9 @@ def reference() -> Path:
     if not path.is_dir():
         pytest.fail(f"EDGEPOSE_TEST_DATA is '{folder}', which is not a folder")
     return path
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work where the suite was started with it ignored, as a background job: some tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
