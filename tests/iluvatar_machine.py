@@ -59,7 +59,7 @@ def iluvatar(
         monkeypatch.delitem(sys.modules, name)
     if cuda == "cuda.cudart":
         monkeypatch.delitem(sys.modules, "cuda.cudart")
-    library = importlib.import_module("nvidia_stand_in.cudart").Library()
+    library = importlib.import_module("nvidia_stand_in.cudart").FakeCuda()
     if folder is not None:
         place = folder / "corex" / "lib64"
         place.mkdir(parents=True, exist_ok=True)

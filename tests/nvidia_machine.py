@@ -63,7 +63,7 @@ def nvidia(
             module = type(sys)(name)
             vars(module).update(cudart.bindings(version))
         monkeypatch.setitem(sys.modules, name, module)
-    library = cudart.Library()
+    library = cudart.FakeCuda()
 
     def load(name: str, *_: Any, **__: Any) -> Any:
         if cuda != "libcudart" or name != "libcudart.so.12":

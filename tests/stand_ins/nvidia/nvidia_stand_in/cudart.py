@@ -84,7 +84,7 @@ def _properties(names, device):
     return error(0), types.SimpleNamespace(**found)
 
 
-class Library:
+class FakeCuda:
     """The C library: functions that are called through its calling convention."""
 
     def __init__(self):
