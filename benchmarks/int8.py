@@ -6,6 +6,9 @@ Each configuration (network, runtime, precision, batch or streams) is a process 
 a coordinator lets them run one at a time, in a new random order each round, and pools the times.  Weights are random
 (speeds do not depend on them), ranges are calibrated on pieces of the picture in ``examples/``, every layer that can be
 quantised is.  Cap the instruction set with ``ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI`` for OpenVINO's ratios without AMX.
+
+Rates are 10^9 multiply-adds of convolutions a second at batch 1.  The rate of NumPy's float32 matrix product says what
+the processor can do: its int8 dot products do four times as many in an instruction where it has VNNI.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from edgepose.plugins import converter, runtime
 from edgepose.quantization.calibration import calibrate
 from edgepose.quantization.data import calibration_set
 from edgepose.quantization.emit import quantize_model
+from edgepose.quantization.placement import quantisable
 
 NETWORKS = (
     "simple_pose_resnet18_v1b",
@@ -105,6 +109,24 @@ def pieces(folder: Path) -> Path:
     for number, (y, x) in enumerate(((0, 0), (0, width // 4), (height // 4, 0), (height // 4, width // 4))):
         cv2.imwrite(str(folder / f"{number}.png"), picture[y : y + 3 * height // 4, x : x + 3 * width // 4])
     return folder
+
+
+def matrix_rate(size: int = 2048, runs: int = 20) -> float:
+    """The best rate of a float32 matrix product, in 10^9 multiply-adds a second."""
+    a = np.random.default_rng(0).random((size, size), dtype=np.float32)
+    taken = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        a @ a
+        taken.append(time.perf_counter() - start)
+    return size**3 / min(taken) / 1e9
+
+
+def multiply_adds(name: str) -> int:
+    """Of a network's convolutions and matrix products, for one input."""
+    scheme = converter("onnx").scheme
+    assert scheme is not None
+    return sum(layer.macs for layer in quantisable(network(name), scheme))
 
 
 def prepare(name: str, folder: Path, runtimes: Sequence[str]) -> list[Configuration]:
@@ -219,10 +241,12 @@ def main() -> None:
     parser.add_argument("--json")
     chosen = parser.parse_args()
     print(f"{processor()}, {THREADS} threads; milliseconds of one input, medians", flush=True)
-    print("| network | runtime | FP32 | INT8 | ratio | FP32 best | INT8 best | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"float32 matrix product: {matrix_rate():.0f} GMAC/s", flush=True)
+    print("| network | runtime | FP32 | INT8 | ratio | FP32 GMAC/s | INT8 GMAC/s | FP32 best | INT8 best | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     everything = []
     for name in chosen.networks.split(","):
+        work = multiply_adds(name) / 1e6
         with TemporaryDirectory() as folder:
             configurations = prepare(name, Path(folder), chosen.runtimes.split(","))
             for row in rows(measure(configurations, chosen.rounds)):
@@ -230,6 +254,7 @@ def main() -> None:
                 best = [f"{row[f'{p}_best']:.2f} ({row[f'{p}_best_is']})" for p in ("fp32", "int8")]
                 print(
                     f"| {name} | {row['runtime']} | {row['fp32']:.2f} | {row['int8']:.2f} | {row['ratio']:.2f}"
+                    f" | {work / row['fp32']:.0f} | {work / row['int8']:.0f}"
                     f" | {best[0]} | {best[1]} | {row['best_ratio']:.2f} |",
                     flush=True,
                 )
