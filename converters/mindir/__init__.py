@@ -19,6 +19,7 @@ from edgepose.model import PoseModel
 from edgepose.plugins import Conversion, Probe
 from edgepose.quantization.data import CalibrationSet, calibration_set
 
+from ..uint8_inputs import cast_first
 from . import ascend
 from .cell import PYTHON as MINDSPORE_PYTHON
 from .cell import export_cell
@@ -142,7 +143,7 @@ def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = min(max(opset_of(graph), _OLDEST_OPSET), _NEWEST_OPSET)
     batch = 1 if any(_is_dynamic(graph)) else None
-    fixed = optimise(graph, opset=None if opset == opset_of(graph) else opset, batch=batch)
+    fixed = cast_first(optimise(graph, opset=None if opset == opset_of(graph) else opset, batch=batch))
     for value in real_inputs(fixed.graph):
         if not all(isinstance(d, int) for d in shape_of(value) or (None,)):
             raise ConversionError(

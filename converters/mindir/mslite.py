@@ -25,6 +25,9 @@ PYTHON = "EDGEPOSE_MSLITE_PYTHON"
 #: What its ONNX parser knows at most; HardSwish, which is of opset 14, it does not.
 _OPSET = 13
 _PATIENCE = 1200
+_CONV = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 2)}
+#: Attributes of convolutions with the number that they are by default, and how many there are for each axis.
+_WRITTEN_OUT = {"Conv": _CONV, "ConvTranspose": {**_CONV, "output_padding": (0, 1)}}
 # Run by MindSpore Lite's Python, which may be 3.7, with how to optimise and the configuration file, if there is one.
 _SCRIPT = """
 import sys
@@ -89,10 +92,20 @@ def convert_by_lite(
 def legalise(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Write a graph in the words that MindSpore Lite's ONNX parser knows.
 
-    It refuses to read ``dilations`` of a pooling, even where they say nothing, and operators newer than opset 13.
+    It refuses to read ``dilations`` of a pooling, even where they say nothing, and operators newer than opset 13.  Of
+    convolutions it wants every attribute written out: it reads those without, and writes what cannot be loaded.
     """
     draft = Draft(optimise(graph, opset=_OPSET))
     for node in draft.graph.node:
+        if node.op_type in _WRITTEN_OUT:
+            weights = draft.constant(node.input[1])
+            rank = 2 if weights is None else weights.ndim - 2
+            given = attributes_of(node)
+            for name, (number, each) in _WRITTEN_OUT[node.op_type].items():
+                if given.get(name) is None and not (name == "pads" and given.get("auto_pad")):
+                    set_attribute(node, name, [number] * (each * rank))
+            if given.get("kernel_shape") is None and weights is not None:
+                set_attribute(node, "kernel_shape", list(weights.shape[2:]))
         if node.op_type in ("MaxPool", "AveragePool") and attributes_of(node).get("dilations") is not None:
             if set(node_dilations(node)) != {1}:
                 raise ConversionError(f"'{node.name}' ({node.op_type}): MindSpore's pooling has no dilations.")

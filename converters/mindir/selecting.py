@@ -53,12 +53,22 @@ def _top_k(node: onnx.NodeProto, work: Lowering) -> None:
         work.set(name, value)
 
 
+def _from_the_front(node: onnx.NodeProto, work: Lowering, index: Value, length: int) -> Value:
+    """Indices of which negative ones count from the end, as MindSpore wants them: all from the front."""
+    if 2 * length > _EXACT:
+        raise Unsupported(node, f"its indices may be negative, along an axis of more than {_EXACT // 2}")
+    number = work.cast(index, "float32")
+    negative = work.cast(binary(work, "Less", number, work.constant(0.0), "bool"), "float32")
+    behind = binary(work, "Mul", negative, work.constant(float(length)))
+    return work.cast(binary(work, "Add", number, behind), "int32")
+
+
 def _gather_elements(node: onnx.NodeProto, work: Lowering) -> None:
     x, index = work.values(node)
     axis: Any = attributes_of(node).get("axis", 0)
     axis %= len(x.shape)
     if index.name not in work.nonnegative:
-        raise Unsupported(node, "its indices may be negative, and MindSpore does not count from the end")
+        index = _from_the_front(node, work, index, x.shape[axis])
     for other, length in enumerate(index.shape):
         if other != axis:
             x = slice_of(work, x, other, 0, length)

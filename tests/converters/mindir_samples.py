@@ -263,6 +263,10 @@ OPERATORS: dict[str, Callable[[], onnx.ModelProto]] = {
     "GatherElements": chain(
         node("ArgMax", "x", "i", axis=2), node("GatherElements", "x i", axis=2), shape=PICTURE
     ),
+    "GatherElements from the end": chain(
+        node("Clip", "x low high", "c"), node("Cast", "c", "i", to=6), node("GatherElements", "x i", axis=2),
+        shape=PICTURE, low=np.float32(-4), high=np.float32(3),
+    ),
     "GatherElements of a part": chain(
         node("ArgMax", "x", "i", axis=2), node("Slice", "i zero two three", "p"), node("GatherElements", "x p", axis=2),
         zero=int64(0), two=int64(2), three=int64(3),
@@ -288,9 +292,6 @@ REFUSED = {
             c=np.array([2], np.int32),
         ),
         "may be negative",
-    ),
-    "indices that count from the end": refused(
-        chain(node("Cast", "x", "i", to=6), node("GatherElements", "x i", axis=2)), "may be negative"
     ),
     "a constant that is computed": refused(
         chain(node("Relu", "x", "r"), node("ReduceMax", "r", "m", keepdims=0), node("Clip", "x m")),

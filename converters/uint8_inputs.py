@@ -1,4 +1,4 @@
-"""Grey levels at the input: TensorRT takes uint8 pictures, and the only thing it does with uint8 is to cast it."""
+"""Grey levels at the input: TensorRT and MindSpore Lite take uint8 pictures, and do nothing with uint8 but cast it."""
 
 from __future__ import annotations
 
