@@ -67,10 +67,14 @@ class Comparison:
         Joints that count and that only one of the two found.
     oks
         float64 [P]: OKS of each person with the same person of the reference; empty where the joints have no sigmas.
+    oks_scores
+        float64 [P]: score that the reference gives each of them.
     people
         How many people both found.
     missing, extra
         People of the reference that the model did not find, and the other way round.
+    alone_scores
+        float64: scores of the people that are missing or extra.
     person_scores
         float64 [P]: score of each person, less the reference's.
     tensors
@@ -86,9 +90,11 @@ class Comparison:
     unsettled: int = 0
     lost: int = 0
     oks: Floats = field(default_factory=lambda: _NONE)
+    oks_scores: Floats = field(default_factory=lambda: _NONE)
     people: int = 0
     missing: int = 0
     extra: int = 0
+    alone_scores: Floats = field(default_factory=lambda: _NONE)
     person_scores: Floats = field(default_factory=lambda: _NONE)
     tensors: Mapping[str, TensorError] = field(default_factory=dict)
 
@@ -229,9 +235,11 @@ def compare(reference: Readout, model: Readout, source: str, stage: str = "pose"
         unsettled=sum(p.unsettled for p in pictures),
         lost=sum(p.lost for p in pictures),
         oks=_joined([p.oks for p in pictures]),
+        oks_scores=_joined([p.oks_scores for p in pictures]),
         people=sum(p.people for p in pictures),
         missing=sum(p.missing for p in pictures),
         extra=sum(p.extra for p in pictures),
+        alone_scores=_joined([p.alone_scores for p in pictures]),
         person_scores=_joined([p.person_scores for p in pictures]),
         tensors=tensor_errors(reference.outputs, model.outputs),
     )
@@ -297,22 +305,17 @@ def _compare_people(
     both = (ours[..., 2] > 0) & (theirs[..., 2] > 0)
     counted = strong & sure & both
     only_one = sure & ((strong & (theirs[..., 2] <= 0)) | ((ours[..., 2] <= 0) & (theirs[..., 2] >= limit)))
-    missing = sum(1 for i in range(len(true.joints)) if steady[i] and i not in rows)
+    missing = [i for i in range(len(true.joints)) if steady[i] and i not in rows]
     spare = [i for i in range(len(found.joints)) if i not in columns]
     at_threshold = [match(similarity(n, found, keypoints)) for n in noisy] if spare else []
     known = {column for pairs_of in at_threshold for _, column in pairs_of}
-    oks = _NONE
+    extra = [i for i in spare if i not in known]
+    oks, measured = [], []
     if keypoints is not None and keypoints.sigmas:
-        oks = np.array(
-            [
-                pairwise_oks(
-                    theirs[i : i + 1].astype(np.float64), ours[i : i + 1].astype(np.float64), true.areas[r], keypoints,
-                    counted[i],
-                )[0, 0]
-                for i, r in enumerate(rows)
-                if counted[i].any()
-            ]
-        )  # fmt: skip
+        measured = [i for i in range(len(rows)) if counted[i].any()]
+        for i in measured:
+            here, there = theirs[i : i + 1].astype(np.float64), ours[i : i + 1].astype(np.float64)
+            oks.append(pairwise_oks(here, there, true.areas[rows[i]], keypoints, counted[i])[0, 0])
     return Comparison(
         "",
         "",
@@ -322,10 +325,12 @@ def _compare_people(
         weak=int((~strong).sum()),
         unsettled=int((strong & ~sure).sum()),
         lost=int(only_one.sum()),
-        oks=oks,
+        oks=np.array(oks, np.float64),
+        oks_scores=true.scores[[rows[i] for i in measured]].astype(np.float64),
         people=len(pairs),
-        missing=missing,
-        extra=sum(1 for i in spare if i not in known),
+        missing=len(missing),
+        extra=len(extra),
+        alone_scores=np.concatenate([true.scores[missing], found.scores[extra]]).astype(np.float64),
         person_scores=found.scores[columns].astype(np.float64) - true.scores[rows],
     )
 

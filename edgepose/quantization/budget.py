@@ -20,8 +20,8 @@ class Budget:
     ----------
     metric
         ``ap``: COCO AP lost, in points of 100, on labelled pictures.  ``oks``: one minus the mean OKS of the people
-        with those that the FP32 model finds, no labels needed; people lost or too many count as 0.  ``shift``: pixels
-        of the calibration inputs that one joint in a hundred may exceed.
+        with those that the FP32 model finds, weighted by their scores, no labels needed; people lost or too many count
+        as 0.  ``shift``: pixels of the calibration inputs that one joint in a hundred may exceed.
     limit
         In the metric's unit.
     """

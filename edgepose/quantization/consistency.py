@@ -85,19 +85,24 @@ class Reference:
 def oks_loss(comparisons: Sequence[Comparison]) -> float:
     """One minus the mean OKS of the people with the FP32 network's; people of one of the two only count as 0.
 
+    Each person counts by the score of the network that found it, as in AP: a network for many people finds as many that
+    it hardly believes in, which come and go with the last digit.
+
     Raises
     ------
     InputError
         If there is nobody in any of the inputs.
     """
     oks = np.concatenate([c.oks for c in comparisons] or [np.zeros(0)])
-    alone = sum(c.missing + c.extra for c in comparisons)
-    if not len(oks) + alone:
+    scores = np.maximum(np.concatenate([c.oks_scores for c in comparisons] or [np.zeros(0)]), 0)
+    alone = np.maximum(np.concatenate([c.alone_scores for c in comparisons] or [np.zeros(0)]), 0)
+    total = float(scores.sum() + alone.sum())
+    if total <= 0:
         raise InputError(
             "The FP32 network finds nobody in the calibration pictures, so what INT8 costs cannot be measured.",
             hint="Calibrate with pictures of people.",
         )
-    return 1 - float(oks.sum()) / (len(oks) + alone)
+    return 1 - float((scores * oks).sum()) / total
 
 
 def shift_p99(comparisons: Sequence[Comparison]) -> float:
