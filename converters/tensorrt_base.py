@@ -18,9 +18,9 @@ from edgepose.quantization.scheme import Scheme
 
 from .sample_feeds import sample_feeds
 from .tensorrt_building import Built, Order, VendorApi, build_plan
-from .uint8_inputs import cast_first
 from .tensorrt_options import BuildOptions, read_options
 from .tensorrt_profiles import check_profile, profile_shapes
+from .uint8_inputs import cast_first
 
 RECIPE_FORMAT = "edgepose.recipe"
 RECIPE = "model.recipe.json"

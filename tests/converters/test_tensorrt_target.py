@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 from edgepose_converters.tensorrt import TensorRtConverter
-from edgepose_converters.uint8_inputs import cast_first
 from edgepose_converters.tensorrt_options import read_options
 from edgepose_converters.tensorrt_rtx import TensorRtRtxConverter
+from edgepose_converters.uint8_inputs import cast_first
 from edgepose_runtimes.tensorrt import TensorRt
 from nvidia_machine import OTHER, VERSIONS, WITH_FLAGS, checked, head, nvidia
 from target_networks import distance, moved, picture, small
