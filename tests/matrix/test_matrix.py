@@ -83,7 +83,7 @@ def test_cell(
 def test_the_document_has_every_cell(network: Network, target: str, runtime: str, precision: str) -> None:
     said = cells(TEXT)[network.name, f"{runtime} {precision}"]
     listed = (network.name, target, precision) in LISTED
-    if said == "not run":
+    if said == "not run" and runtime == "mindspore":
         return
     assert (said == "none") == listed
     if not listed:
