@@ -65,8 +65,9 @@ def examine(names: tuple[str, ...], system: System | None = None) -> dict[str, A
         parts += [_choice("runtime", probed), _choice("converter", made_by)]
         seen["steps"] = parts
         seen["engines"] = sorted({e["name"] for e in (*runtimes, *made_by)})
-        # A runtime that is here shows that it can do without the rest, but not all of them look at the device.
-        blocking = [p for p in parts if not able or p["part"].startswith(_NEEDED)]
+        # Beside a device that is here, a runtime shows that it can do without the rest; not all of them look for one.
+        enough = able and seen["found"]
+        blocking = [p for p in parts if not enough or p["part"].startswith(_NEEDED)]
         seen["next"] = next((p for p in blocking if not p["good"]), None)
         seen["usable_with"] = able if seen["found"] and seen["next"] is None else []
         if seen["found"] and seen["next"] is not None:
