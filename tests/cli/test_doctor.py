@@ -56,7 +56,10 @@ def test_an_unknown_device(edgepose: Call) -> None:
     assert "Did you mean 'jetson'" in done.err
 
 
-def test_the_next_step_moves_on_as_things_are_installed(tmp_path: Path) -> None:
+def test_the_next_step_moves_on_as_things_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("EDGEPOSE_MSLITE_PYTHON", "EDGEPOSE_MINDSPORE_PYTHON"):
+        monkeypatch.setenv(variable, "/nonexistent/python")
+
     def missing(*files: str, **environment: str) -> str:
         for file in files:
             place = tmp_path / file.lstrip("/")
