@@ -15,6 +15,8 @@ Key = tuple[int, str]
 Try = Callable[[frozenset[Key]], Measurement]
 #: How many layers are tried again in INT8 at the end.
 PRUNED = 12
+#: In how many steps at most the way from what is near enough to all layers in float is gone.
+STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ def search(
     """Find what must stay in float.
 
     First nothing, then the layers that are known to be fragile.  If neither is enough, all layers in the order of their
-    measured urgency: the shortest beginning of that order that is within the budget, found by doubling and halving,
-    then without the layers that turn out to be dispensable, the most expensive ones first.
+    measured urgency: the shortest beginning of that order that is near enough
+    (:meth:`~.budget.Measurement.is_near`), found by doubling and halving, some more layers if the budget is still
+    missed, then without the layers that turn out to be dispensable, the most expensive ones first.
 
     Parameters
     ----------
@@ -105,17 +108,24 @@ def search(
         key: f"quantised alone it loses {s.loss:.4f} OKS; it has {100 * s.share:.1f} % of the arithmetic"
         for key, s in zip(keys, order, strict=True)
     }
+
+    def first(count: int) -> frozenset[Key]:
+        return frozenset(keys[:count])
+
     low, high = 0, len(keys)
     while low + 1 < high:
         middle = (low + high) // 2 if high < len(keys) else min(max(1, 2 * low), len(keys) - 1)
-        if attempt(frozenset(keys[:middle]), "the most urgent ones"):
+        attempt(first(middle), "the most urgent ones")
+        if tried[first(middle)].is_near(budget, full):
             high = middle
         else:
             low = middle
-    if high == len(keys):
+    while high < len(keys) and not attempt(first(high), "some more"):
+        high += max(1, len(keys) // STEPS)
+    if high >= len(keys):
         best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
         return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
-    kept = _pruned(frozenset(keys[:high]), order, attempt)
+    kept = _pruned(first(high), order, attempt)
     return outcome(kept, reasons)
 
 

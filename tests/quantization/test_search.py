@@ -93,6 +93,21 @@ def test_the_budget_may_be_in_ap_points() -> None:
     assert FULL.ap - outcome.chosen.ap <= 0.4
 
 
+def test_luck_with_ap_neither_helps_nor_stops_the_search() -> None:
+    # Ten layers of which five must be in float; AP says the opposite for some sets, by chance.
+    class Lucky(World):
+        def measure(self, kept: frozenset[Key]) -> Measurement:
+            honest = super().measure(kept)
+            assert honest.ap is not None
+            luck = {1: +2.0, 5: -1.5, 8: -0.5}.get(len(kept), 0.0)
+            return Measurement(honest.kept, honest.ap + luck, honest.oks_loss, 0.0, 1.0, 100)
+
+    outcome = Lucky([0.02] * 5 + [0.0005] * 5).search(0.4, "ap")
+    assert outcome.met
+    assert len(outcome.kept) == 6  # five by OKS; with five AP is unlucky
+    assert outcome.chosen.oks_loss <= 0.01
+
+
 @given(
     losses=st.lists(st.floats(0, 0.2), min_size=2, max_size=12),
     limit=st.floats(0.001, 0.5),
