@@ -7,6 +7,7 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 
 from ..model import PoseModel
+from .channel_balance import balance_channels
 from .data import CalibrationSet
 from .dead_channels import settle_dead_channels
 from .emit import Quantised, quantize_model
@@ -66,8 +67,8 @@ def forms(
     """The forms to try, each made when it is asked for; the best so far is sent back each time.
 
     First the networks as they were trained, with the ranges of several methods.  Then, with the best of these,
-    balanced: dead channels settled, weights equalised across layers, outliers of activations migrated into weights; all
-    exact in float.  Last the best form with learned rounding and corrected biases.
+    balanced: dead channels settled, channels equalised across layers, outliers of activations migrated into weights;
+    all exact in float.  Last the best form with learned rounding and corrected biases.
     """
     best: Form | None = None
     for method in METHODS if options.method is None and not is_calibrated(options) else (options.method or "",):
@@ -79,7 +80,7 @@ def forms(
         return
     if not is_calibrated(options):
         report("balancing weights and activations across layers")
-        balanced = [_balanced(m, options) for m in models]
+        balanced = [_balanced(m, scheme, options) for m in models]
         ranges = [ranges_for(m, options, best.method, report) for m in balanced]
         name = f"balanced, {ranges[0].method} ranges"
         best = yield Form(name, balanced, ranges, scheme, best.method, best.trained)
@@ -87,8 +88,11 @@ def forms(
     yield dataclasses.replace(best, name=f"{best.name}, rounding learned, biases corrected", repairs=repairs)
 
 
-def _balanced(model: PoseModel, options: Int8Options) -> PoseModel:
-    return migrate(equalise(settle_dead_channels(model)), samples_for(model, options, SAMPLES))
+def _balanced(model: PoseModel, scheme: Scheme, options: Int8Options) -> PoseModel:
+    samples = samples_for(model, options, SAMPLES)
+    settled = settle_dead_channels(model)
+    balanced = balance_channels(settled, samples) if scheme.per_channel else equalise(settled)
+    return migrate(balanced, samples)
 
 
 def _repaired(model: PoseModel, scheme: Scheme, samples: CalibrationSet, report: Report) -> Repair:

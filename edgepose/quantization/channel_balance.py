@@ -1,0 +1,86 @@
+"""Balancing the channels of activations within chains of convolutions, for targets whose weights have a scale each.
+
+An activation has one scale for all its channels, and a small channel has few steps left beside a large one.  The layer
+that makes it has a scale for each output channel, so that dividing a channel there costs nothing.  The next layer's
+weights are multiplied instead, whose input channels share a scale: how much is moved is a compromise, as in SmoothQuant
+(Xiao et al., 2022).  Before a depthwise layer, which has a scale for each channel, everything is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from ..fitting.base import Pixels
+from ..graph.draft import Draft
+from ..graph.inference import check_and_infer
+from ..model import PoseModel
+from .chains import Floats, chains, largest_weights, scale_channels
+from .migration import migration_factors
+from .tapping import Taps, batches, float_draft
+
+#: Lightweight OpenPose with everything quantised loses .029 OKS when it is equalised by its weights alone, and .027,
+#: .025 and .023 with 0.3, 0.5 and 0.7 of the differences moved; MoveNet Lightning .057, .058, .057 and .050.
+ALPHA = 0.7
+#: A channel that is smaller than this part of the largest is taken for that large: it says little, and what the samples
+#: show of it says little about other pictures.
+_SMALLEST = 1 / 64
+
+
+def balance_channels(
+    model: PoseModel, samples: Iterable[Pixels], *, alpha: float = ALPHA, on_sample: Callable[[], object] = lambda: None
+) -> PoseModel:
+    """Give the channels of activations between convolutions about the same range.
+
+    Parameters
+    ----------
+    model
+        A float network; batch normalisation is folded already.  It is not changed.
+    samples
+        Calibration pictures.
+    alpha
+        How much of the differences is moved into the weights of a layer that is not depthwise, 0 to 1.
+    on_sample
+        Called after each sample.
+
+    Returns
+    -------
+    PoseModel
+        It computes the same, but for rounding; the model itself if it has no such activations.
+
+    Raises
+    ------
+    InputError
+        If there are no samples.
+    """
+    draft = float_draft(model)
+    pairs = [pair for chain in chains(draft) for pair in pairwise(chain)]
+    if not pairs:
+        return model
+    largest = _largest(draft, [second.node.input[0] for _, second in pairs], model, samples, on_sample)
+    for first, second in pairs:
+        measured = largest[second.node.input[0]]
+        activation = np.where(measured > 0, np.maximum(measured, _SMALLEST * measured.max()), 0.0)
+        if second.depthwise:
+            factors = migration_factors(activation, np.ones_like(activation), 1.0)
+        else:
+            factors = migration_factors(activation, largest_weights(draft, second, second.in_axis), alpha)
+        scale_channels(draft, first, 1 / factors, first.out_axis, bias=True)
+        scale_channels(draft, second, factors, second.in_axis)
+    check_and_infer(draft)
+    return PoseModel(draft.finish(), model.spec, model.provenance)
+
+
+def _largest(
+    draft: Draft, names: list[str], model: PoseModel, samples: Iterable[Pixels], on_sample: Callable[[], object]
+) -> dict[str, Floats]:
+    """Largest magnitude [C] of each channel of values [B, C, H, W], by name."""
+    taps = Taps(draft, names)
+    found: dict[str, Floats] = {}
+    for feed in batches(model, samples, on_sample):
+        for name, value in taps.run(feed).items():
+            now = np.abs(value).max(axis=(0, *range(2, value.ndim))).astype(np.float64)
+            found[name] = np.maximum(found.get(name, now), now)
+    return found
