@@ -14,12 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 from ..fitting.base import Pixels
-from ..graph.draft import Draft
 from ..graph.inference import check_and_infer
 from ..model import PoseModel
-from .chains import Floats, chains, largest_weights, scale_channels
+from .chains import chains, largest_weights, scale_channels
 from .migration import migration_factors
-from .tapping import Taps, batches, float_draft
+from .tapping import batches, channel_magnitudes, float_draft
 
 #: Lightweight OpenPose with everything quantised loses .058 OKS as it was trained, .026 when it is equalised by its
 #: weights alone, .018 with 0.5 or 0.7 of the differences moved, and more again with all of them (48 pictures).
@@ -59,7 +58,8 @@ def balance_channels(
     pairs = [pair for chain in chains(draft) for pair in pairwise(chain)]
     if not pairs:
         return model
-    largest = _largest(draft, [second.node.input[0] for _, second in pairs], model, samples, on_sample)
+    names = [second.node.input[0] for _, second in pairs]
+    largest = channel_magnitudes(draft, names, batches(model, samples, on_sample), 1)
     for first, second in pairs:
         measured = largest[second.node.input[0]]
         activation = np.where(measured > 0, np.maximum(measured, _SMALLEST * measured.max()), 0.0)
@@ -71,16 +71,3 @@ def balance_channels(
         scale_channels(draft, second, factors, second.in_axis)
     check_and_infer(draft)
     return PoseModel(draft.finish(), model.spec, model.provenance)
-
-
-def _largest(
-    draft: Draft, names: list[str], model: PoseModel, samples: Iterable[Pixels], on_sample: Callable[[], object]
-) -> dict[str, Floats]:
-    """Largest magnitude [C] of each channel of values [B, C, H, W], by name."""
-    taps = Taps(draft, names)
-    found: dict[str, Floats] = {}
-    for feed in batches(model, samples, on_sample):
-        for name, value in taps.run(feed).items():
-            now = np.abs(value).max(axis=(0, *range(2, value.ndim))).astype(np.float64)
-            found[name] = np.maximum(found.get(name, now), now)
-    return found
