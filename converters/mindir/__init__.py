@@ -143,7 +143,9 @@ def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = min(max(opset_of(graph), _OLDEST_OPSET), _NEWEST_OPSET)
     batch = 1 if any(_is_dynamic(graph)) else None
-    fixed = cast_first(optimise(graph, opset=None if opset == opset_of(graph) else opset, batch=batch))
+    fixed = optimise(graph, opset=None if opset == opset_of(graph) else opset, batch=batch)
+    if _picks_bytes(fixed):
+        fixed = cast_first(fixed)
     for value in real_inputs(fixed.graph):
         if not all(isinstance(d, int) for d in shape_of(value) or (None,)):
             raise ConversionError(
@@ -151,6 +153,21 @@ def fixed_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
                 hint="Give it with --input-size HxW.",
             )
     return fixed
+
+
+def _picks_bytes(graph: onnx.ModelProto) -> bool:
+    """Whether more is done with uint8 inputs than turning and casting them.
+
+    MindSpore Lite turns bytes and has no other operator for them; the same input cast first and turned then it loads in
+    some networks only.
+    """
+    grey = {v.name for v in real_inputs(graph.graph) if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    for node in graph.graph.node:
+        if node.op_type == "Transpose" and node.input[0] in grey:
+            grey.update(node.output)
+        elif node.op_type != "Cast" and grey.intersection(node.input):
+            return True
+    return False
 
 
 def _is_dynamic(graph: onnx.ModelProto) -> list[bool]:
