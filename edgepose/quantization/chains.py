@@ -13,7 +13,6 @@ from ..graph.draft import Draft
 from ..graph.passes.wiring import Wiring, attributes_of
 
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 #: f(s x) = s f(x) for s > 0.
 _HOMOGENEOUS = frozenset({"Relu", "PRelu"})
@@ -66,31 +65,6 @@ class ChainLayer:
 def along(values: Array, axis: int, rank: int) -> Array:
     """Numbers by channel, shaped to multiply an array."""
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])
-
-
-def weights_of(draft: Draft, name: str) -> Floats:
-    """A constant, float64."""
-    array: Any = draft.constant(name)
-    return np.asarray(array, np.float64)
-
-
-def put_weights(draft: Draft, name: str, array: Floats) -> None:
-    """Replace a constant."""
-    draft.put_constant(name, array.astype(np.float32))
-
-
-def largest_weights(draft: Draft, layer: ChainLayer, axis: int) -> Floats:
-    """Largest magnitude of a layer's weights along all axes but one."""
-    weight = np.abs(weights_of(draft, layer.weight))
-    return np.asarray(weight.max(axis=tuple(a for a in range(weight.ndim) if a != axis)))
-
-
-def scale_channels(draft: Draft, layer: ChainLayer, factors: Floats, axis: int, *, bias: bool = False) -> None:
-    """Multiply a layer's weights, and if asked for its bias, by a factor for each place of an axis."""
-    weight = weights_of(draft, layer.weight)
-    put_weights(draft, layer.weight, weight * along(factors, axis, weight.ndim))
-    if bias and layer.bias:
-        put_weights(draft, layer.bias, weights_of(draft, layer.bias) * factors)
 
 
 def chains(draft: Draft) -> list[list[ChainLayer]]:

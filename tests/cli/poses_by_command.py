@@ -43,8 +43,7 @@ def persons(edgepose: Call, model: Path, *more: str) -> Any:
 
 
 def near(ours: Any, others: Any, limit: float) -> float:
-    """Part of the joints that are no farther from each other than ``limit`` pixels; who is who is told by the boxes."""
+    """Part of the joints that are no farther from each other than ``limit`` pixels."""
     assert len(ours) == len(others) > 0
-    ours, others = (sorted(people, key=lambda p: p["box"]) for people in (ours, others))
     pairs = [(np.array(a["keypoints"]), np.array(b["keypoints"])) for a, b in zip(ours, others, strict=True)]
     return float(np.mean([np.hypot(*(a - b)[:, :2].T) < limit for a, b in pairs]))

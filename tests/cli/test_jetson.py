@@ -62,7 +62,7 @@ def test_convert_and_run(
     edgepose: Call, jetson: Any, version: str, source: Path, precision: str, limit: float, cache: Path
 ) -> None:
     target = source.with_name("bundle")
-    more = ["--calibration", PARK.parent, "--max-oks-loss", "0.05"] if precision == "int8" else []
+    more = ["--calibration", PARK.parent, "--max-shift", "9"] if precision == "int8" else []
     done = edgepose("convert", source, "--to", "tensorrt", "--precision", precision, "-o", target, *more)
     assert done.code == 0, done.err
     bundle = read_bundle(target)

@@ -24,8 +24,10 @@ from edgepose.plugins import converter, runtime
 
 pytestmark = pytest.mark.conformance
 
-#: Another order of sums, through up to a hundred layers; as a part of the largest output.
-ORDER_OF_SUMS = 1e-4
+#: Another order of sums, as a part of the largest output, through some fifty layers; it grows with the root of their
+#: number.
+ORDER_OF_SUMS = 2e-5
+DEEP = {"alpha_pose_resnet101_v1b_coco": 2**0.5}
 
 
 def available(name: str) -> Any:
@@ -54,8 +56,9 @@ def difference(engine: Any, file: Path, graph: onnx.ModelProto) -> float:
     worst = 0.0
     for name, expected in wanted.items():
         assert given[name].shape == expected.shape
-        # MindSpore Lite gives whole numbers of 32 bits where 64 are asked for.
-        assert given[name].dtype in (expected.dtype, np.dtype(np.int32) if expected.dtype == np.int64 else None)
+        # MindSpore Lite has whole numbers of 32 bits only.
+        narrow = engine.name == "mindspore-lite" and expected.dtype == np.int64
+        assert given[name].dtype == (np.int32 if narrow else expected.dtype)
         np.testing.assert_array_equal(given[name], again[name])
         apart = np.abs(given[name].astype(np.float64) - expected)
         worst = max(worst, float(apart.max() / max(1.0, np.abs(expected).max())))
@@ -80,7 +83,7 @@ def test_families(engine: Any, name: str, precision: str, tmp_path: Path) -> Non
     graph = fixed_graph(target_networks.family(name).graph)
     half = precision == "fp16"
     graph = store_half(graph) if half else graph
-    assert difference(engine, write(graph, tmp_path, half), graph) < ORDER_OF_SUMS
+    assert difference(engine, write(graph, tmp_path, half), graph) < ORDER_OF_SUMS * DEEP.get(name, 1)
 
 
 @pytest.mark.parametrize("parts", [{"pre": True}, {"pre": True, "post": True}], ids=str)
