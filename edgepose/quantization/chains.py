@@ -13,6 +13,7 @@ from ..graph.draft import Draft
 from ..graph.passes.wiring import Wiring, attributes_of
 
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
 
 #: f(s x) = s f(x) for s > 0.
 _HOMOGENEOUS = frozenset({"Relu", "PRelu"})
@@ -67,16 +68,40 @@ def along(values: Array, axis: int, rank: int) -> Array:
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])
 
 
+def weights_of(draft: Draft, name: str) -> Floats:
+    """A constant, float64."""
+    array: Any = draft.constant(name)
+    return np.asarray(array, np.float64)
+
+
+def put_weights(draft: Draft, name: str, array: Floats) -> None:
+    """Replace a constant."""
+    draft.put_constant(name, array.astype(np.float32))
+
+
+def largest_weights(draft: Draft, layer: ChainLayer, axis: int) -> Floats:
+    """Largest magnitude of a layer's weights along all axes but one."""
+    weight = np.abs(weights_of(draft, layer.weight))
+    return np.asarray(weight.max(axis=tuple(a for a in range(weight.ndim) if a != axis)))
+
+
+def scale_channels(draft: Draft, layer: ChainLayer, factors: Floats, axis: int, *, bias: bool = False) -> None:
+    """Multiply a layer's weights, and if asked for its bias, by a factor for each place of an axis."""
+    weight = weights_of(draft, layer.weight)
+    put_weights(draft, layer.weight, weight * along(factors, axis, weight.ndim))
+    if bias and layer.bias:
+        put_weights(draft, layer.bias, weights_of(draft, layer.bias) * factors)
+
+
 def chains(draft: Draft) -> list[list[ChainLayer]]:
     """The chains of two or more layers, in the graph's order.
 
-    A layer belongs to one if its weight and bias are constants that it alone uses, and it is depthwise or without
-    groups.  Branches and graph outputs end a chain.
+    A layer belongs to one if :func:`chain_layer` knows it.  Branches and graph outputs end a chain.
     """
     wiring = Wiring(draft.graph)
     outputs = {o.name for o in draft.graph.output}
     users = {name: node for node in draft.graph.node for name in node.input}
-    layers = {n.output[0]: layer for n in draft.graph.node if (layer := _layer(draft, n, wiring)) is not None}
+    layers = {n.output[0]: layer for n in draft.graph.node if (layer := chain_layer(draft, n, wiring)) is not None}
     following: dict[str, str] = {}
     for name, layer in layers.items():
         end, node = name, _only_user(name, wiring, outputs, users)
@@ -107,7 +132,11 @@ def _rises(draft: Draft, node: onnx.NodeProto) -> bool:
     return node.op_type == "Relu" or draft.constant(node.input[1]) is not None
 
 
-def _layer(draft: Draft, node: onnx.NodeProto, wiring: Wiring) -> ChainLayer | None:
+def chain_layer(draft: Draft, node: onnx.NodeProto, wiring: Wiring) -> ChainLayer | None:
+    """A convolution whose weight and bias are constants that it alone uses; None for all else.
+
+    It is depthwise or without groups.
+    """
     if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
         return None
     weight = draft.constant(node.input[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from ..fitting.base import Pixels
 from ..graph.draft import Draft
 from ..graph.inference import check_and_infer
 from ..model import PoseModel
-from .chains import ChainLayer, along, chains
+from .chains import ChainLayer, chains, largest_weights, put_weights, scale_channels, weights_of
 from .tapping import batches, channel_means, float_draft
 
 Array = npt.NDArray[np.float64]
@@ -137,52 +136,33 @@ def fold_high_biases(
 
 def absorb(draft: Draft, first: ChainLayer, second: ChainLayer, amount: Array) -> None:
     """Take ``amount`` [C] from the first layer's bias; the second one's gets what its weight makes of it."""
-    weight = _constant(draft, second.weight)
+    weight = weights_of(draft, second.weight)
     if second.depthwise:
         passed = weight.reshape(len(weight), -1).sum(axis=1) * amount
     else:
         kernel = np.moveaxis(weight, (second.out_axis, second.in_axis), (0, 1))
         passed = kernel.reshape(*kernel.shape[:2], -1).sum(axis=2) @ amount
-    _put(draft, first.bias, _constant(draft, first.bias) - amount)
-    _put(draft, second.bias, _constant(draft, second.bias) + passed)
+    put_weights(draft, first.bias, weights_of(draft, first.bias) - amount)
+    put_weights(draft, second.bias, weights_of(draft, second.bias) + passed)
 
 
 def _scale_pair(draft: Draft, first: ChainLayer, second: ChainLayer) -> None:
-    scales = pair_scales(_largest(draft, first, first.out_axis), _largest(draft, second, second.in_axis))
-    _multiply(draft, first, 1 / scales, first.out_axis, bias=True)
-    _multiply(draft, second, scales, second.in_axis)
+    scales = pair_scales(largest_weights(draft, first, first.out_axis), largest_weights(draft, second, second.in_axis))
+    scale_channels(draft, first, 1 / scales, first.out_axis, bias=True)
+    scale_channels(draft, second, scales, second.in_axis)
 
 
 def _scale_triplet(draft: Draft, first: ChainLayer, middle: ChainLayer, last: ChainLayer) -> None:
     before, after = triplet_scales(
-        _largest(draft, first, first.out_axis), _largest(draft, middle, 0), _largest(draft, last, last.in_axis)
+        largest_weights(draft, first, first.out_axis),
+        largest_weights(draft, middle, 0),
+        largest_weights(draft, last, last.in_axis),
     )
-    _multiply(draft, first, 1 / before, first.out_axis, bias=True)
-    _multiply(draft, middle, before / after, 0)
+    scale_channels(draft, first, 1 / before, first.out_axis, bias=True)
+    scale_channels(draft, middle, before / after, 0)
     if middle.bias:
-        _put(draft, middle.bias, _constant(draft, middle.bias) / after)
-    _multiply(draft, last, after, last.in_axis)
-
-
-def _largest(draft: Draft, layer: ChainLayer, axis: int) -> Array:
-    weight = np.abs(_constant(draft, layer.weight))
-    return np.asarray(weight.max(axis=tuple(a for a in range(weight.ndim) if a != axis)))
-
-
-def _multiply(draft: Draft, layer: ChainLayer, factors: Array, axis: int, *, bias: bool = False) -> None:
-    weight = _constant(draft, layer.weight)
-    _put(draft, layer.weight, weight * along(factors, axis, weight.ndim))
-    if bias and layer.bias:
-        _put(draft, layer.bias, _constant(draft, layer.bias) * factors)
-
-
-def _constant(draft: Draft, name: str) -> Array:
-    array: Any = draft.constant(name)
-    return np.asarray(array, np.float64)
-
-
-def _put(draft: Draft, name: str, array: Array) -> None:
-    draft.put_constant(name, array.astype(np.float32))
+        put_weights(draft, middle.bias, weights_of(draft, middle.bias) / after)
+    scale_channels(draft, last, after, last.in_axis)
 
 
 def _replace_relu6(draft: Draft) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from ..errors import InputError
 from ..files import sha256_of
 from ..model import PoseModel
-from .budget import DEFAULT_AP, DEFAULT_OKS, Budget, Measurement
+from .budget import DEFAULT_AP, DEFAULT_OKS, Measurement
 from .consistency import Reference
 from .emit import Quantised
-from .forms import Form, forms
+from .form_choice import FormChoice, Measured
+from .forms import Form, exact_forms, repaired
 from .judge import Build, Judge
 from .options import COMPARED, Int8Options, Report, Steps, labelled_for, samples_for
 from .pareto import save_picture, table
@@ -21,11 +22,9 @@ from .placement import Layer, quantisable
 from .ranges import Ranges
 from .record import accuracy, accuracy_line, reasons, speed
 from .scheme import Scheme
-from .search import Key, search
+from .search import Key, Outcome, search
 from .sensitivity import Sensitivity, sensitivities
 
-#: A measurement, and COCO results (none without labels).
-Measured = tuple[Measurement, list[dict[str, Any]]]
 #: Where a bundle keeps the ranges of its networks, each behind its role where there are two; those of another form of
 #: the network have "balanced." in front.
 RANGES = "ranges.json"
@@ -91,7 +90,7 @@ def quantise(
             hint="Calibrate with a COCO JSON and --images, give --annotations, or use --max-oks-loss.",
         )
     report("the FP32 model's poses, to compare with")
-    references = [Reference(m, samples_for(m, options), COMPARED) for m in models]
+    references = [Reference(m, samples_for(m, options, COMPARED), COMPARED) for m in models]
     judge = Judge(build, references, labelled)
     full, results_full = judge.measure(models, "fp32")
 
@@ -105,25 +104,35 @@ def quantise(
         names = sorted(map(written, kept | always))
         return judge.measure([q.model for q in made(form, kept)], "int8", names)
 
-    tries = forms(models, scheme, options, report)
-    form, whole, others = _best_form(tries, budget, full, lambda f: tried_as(f, frozenset()), report)
-    files = _save_ranges(form, roles, folder)
-    measured = {frozenset[Key](): whole}
+    def searched(form: Form, whole: Measured) -> tuple[Outcome, dict[frozenset[Key], Measured]]:
+        measured = {frozenset[Key](): whole}
 
-    def measure(kept: frozenset[Key]) -> Measurement:
-        if kept not in measured:
-            measured[kept] = tried_as(form, kept)
-        return measured[kept][0]
+        def measure(kept: frozenset[Key]) -> Measurement:
+            if kept not in measured:
+                measured[kept] = tried_as(form, kept)
+            return measured[kept][0]
 
-    def alone(index: int, kept: Collection[str]) -> Quantised:
-        return form.quantised(index, [*kept, *(name for stage, name in always if stage == index)])
+        def alone(index: int, kept: Collection[str]) -> Quantised:
+            return form.quantised(index, [*kept, *(name for stage, name in always if stage == index)])
 
-    def rank() -> list[Sensitivity]:
-        progress = Steps(report, "layer by layer: what each costs alone")
-        left = [[layer for layer in part if (i, layer.name) not in always] for i, part in enumerate(layers)]
-        return sensitivities(left, alone, references, progress)
+        def rank() -> list[Sensitivity]:
+            progress = Steps(report, "layer by layer: what each costs alone")
+            left = [[layer for layer in part if (i, layer.name) not in always] for i, part in enumerate(layers)]
+            return sensitivities(left, alone, references, progress)
 
-    outcome = search(measure, budget, full, _fragile(models, layers) - always, rank, report)
+        return search(measure, budget, full, _fragile(models, layers) - always, rank, report), measured
+
+    choice = FormChoice(budget, full, lambda f: tried_as(f, frozenset()), report)
+    repair = (lambda f: repaired(f, options, report)) if options.repair else None
+    best: tuple[Outcome, Form, dict[frozenset[Key], Measured]] | None = None
+    for form, whole in choice.candidates(exact_forms(models, scheme, options, report), repair):
+        outcome, measured = searched(form, whole)
+        if best is None or outcome.met or outcome.chosen.oks_loss < best[0].chosen.oks_loss:
+            best = outcome, form, measured
+        if outcome.met:
+            break
+    assert best is not None
+    outcome, form, measured = best
     tried = table(outcome.tried, full, outcome.chosen)
     if options.picture is not None:
         save_picture(options.picture, outcome.tried, full, outcome.chosen)
@@ -134,6 +143,7 @@ def quantise(
             hint="Calibrate with more typical pictures or another --method, or use --precision fp16.",
         )
     report("\n" + tried)
+    files = _save_ranges(form, roles, folder)
     final = made(form, outcome.kept)
     took = speed(judge, models, [q.model for q in final], precisions, folder)
     record: dict[str, Any] = {
@@ -142,7 +152,7 @@ def quantise(
         "ranges": {path.name: sha256_of(path) for path in files},
         "scheme": {**scheme.__dict__, "operators": sorted(scheme.operators)},
         "form": form.name,
-        "forms": others,
+        "forms": choice.seen,
         "float": reasons(outcome, always, final, written),
         "budget": {"metric": budget.metric, "limit": budget.limit, "cost": outcome.chosen.cost(budget, full)},
         "accuracy": accuracy(labelled, outcome, full, results_full, measured[outcome.kept][1], judge.placement),
@@ -199,32 +209,3 @@ def _save_ranges(form: Form, roles: Sequence[str], folder: Path) -> list[Path]:
                 behind = f"{role}." if len(roles) > 1 else ""
                 written.append(found.save(folder / f"{prefix}{behind}{RANGES}"))
     return written
-
-
-def _best_form(
-    tries: Generator[Form, Form, None],
-    budget: Budget,
-    full: Measurement,
-    measure: Callable[[Form], Measured],
-    report: Report,
-) -> tuple[Form, Measured, dict[str, dict[str, Any]]]:
-    """The first form that is within the budget with everything quantised, or the nearest in OKS; what was measured."""
-    best: tuple[Form, Measured] | None = None
-    seen: dict[str, dict[str, Any]] = {}
-    form = next(tries)
-    while True:
-        measured = measure(form)
-        one = measured[0]
-        seen[form.name] = {"cost": round(one.cost(budget, full), 6), "oks_loss": round(one.oks_loss, 6)}
-        report(
-            f"everything quantised, {form.name}: {one.cost(budget, full):.3g} (OKS lost: {one.oks_loss:.4f});"
-            f" the budget is {budget}"
-        )
-        if best is None or one.oks_loss < best[1][0].oks_loss:
-            best = form, measured
-        if one.meets(budget, full):
-            return form, measured, seen
-        try:
-            form = tries.send(best[0])
-        except StopIteration:
-            return *best, seen

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 
 from ..model import PoseModel
+from .channel_balance import balance_channels
 from .data import CalibrationSet
 from .dead_channels import settle_dead_channels
 from .emit import Quantised, quantize_model
@@ -21,6 +22,11 @@ from .scheme import Scheme
 #: Methods of calibration to try where the user names none: none is the best for all networks.  Percentiles keep the
 #: scores of heatmaps, least squared errors suit small networks.
 METHODS = ("percentile", "sqnr", "mse")
+#: Ways to move the sizes of channels between layers; neither is the best for all networks.
+_WAYS: dict[str, Callable[[PoseModel, CalibrationSet], PoseModel]] = {
+    "equalised": lambda model, samples: equalise(model),
+    "balanced": balance_channels,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +66,14 @@ class Form:
         return quantize_model(self.models[index], self.ranges[index], self.scheme, keep_float)
 
 
-def forms(
+def exact_forms(
     models: Sequence[PoseModel], scheme: Scheme, options: Int8Options, report: Report
 ) -> Generator[Form, Form, None]:
-    """The forms to try, each made when it is asked for; the best so far is sent back each time.
+    """The forms that are exact in float, each made when it is asked for; the best so far is sent back each time.
 
-    First the networks as they were trained, with the ranges of several methods.  Then, with the best of these,
-    balanced: dead channels settled, weights equalised across layers, outliers of activations migrated into weights; all
-    exact in float.  Last the best form with learned rounding and corrected biases.
+    First the networks as they were trained, with the ranges of several methods.  Then, with the best of these, dead
+    channels settled, channels equalised across layers by their weights or balanced by their activations, and outliers
+    migrated into weights.
     """
     best: Form | None = None
     for method in METHODS if options.method is None and not is_calibrated(options) else (options.method or "",):
@@ -75,22 +81,18 @@ def forms(
         name = f"as trained, {ranges[0].method} ranges"
         best = yield Form(name, models, ranges, scheme, method, ranges)
     assert best is not None
-    if not options.repair:
-        return
-    if not is_calibrated(options):
-        report("balancing weights and activations across layers")
-        balanced = [_balanced(m, options) for m in models]
-        ranges = [ranges_for(m, options, best.method, report) for m in balanced]
-        name = f"balanced, {ranges[0].method} ranges"
-        best = yield Form(name, balanced, ranges, scheme, best.method, best.trained)
-    repairs = [_repaired(m, scheme, samples_for(m, options, SAMPLES), report) for m in best.models]
-    yield dataclasses.replace(best, name=f"{best.name}, rounding learned, biases corrected", repairs=repairs)
+    for how, way in _WAYS.items() if options.repair and not is_calibrated(options) else ():
+        report(f"{how} across layers")
+        samples = [samples_for(m, options, SAMPLES) for m in models]
+        changed = [migrate(way(settle_dead_channels(m), s), s) for m, s in zip(models, samples, strict=True)]
+        ranges = [ranges_for(m, options, best.method, report) for m in changed]
+        yield Form(f"{how}, {ranges[0].method} ranges", changed, ranges, scheme, best.method, best.trained)
 
 
-def _balanced(model: PoseModel, options: Int8Options) -> PoseModel:
-    return migrate(equalise(settle_dead_channels(model)), samples_for(model, options, SAMPLES))
-
-
-def _repaired(model: PoseModel, scheme: Scheme, samples: CalibrationSet, report: Report) -> Repair:
-    steps = Steps(report, "learning how to round, layer by layer", len(quantisable(model, scheme)))
-    return learn_repair(model, samples, scheme, on_layer=steps)
+def repaired(form: Form, options: Int8Options, report: Report) -> Form:
+    """A form with learned rounding and corrected biases."""
+    repairs = []
+    for model in form.models:
+        steps = Steps(report, "learning how to round, layer by layer", len(quantisable(model, form.scheme)))
+        repairs.append(learn_repair(model, samples_for(model, options, SAMPLES), form.scheme, on_layer=steps))
+    return dataclasses.replace(form, name=f"{form.name}, rounding learned, biases corrected", repairs=repairs)

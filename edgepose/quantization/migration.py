@@ -9,7 +9,7 @@ gain of a normalisation or the weights of the product before.  Queries and keys 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..graph.draft import Draft
 from ..graph.inference import check_and_infer, known_values, shape_of
 from ..graph.passes.wiring import Wiring, attributes_of
 from ..model import PoseModel
-from .tapping import Taps, batches, float_draft
+from .tapping import batches, channel_magnitudes, float_draft
 
 Floats = npt.NDArray[np.float64]
 
@@ -146,7 +146,8 @@ def migrate(
     moves = _moves(_Graph(draft))
     if not moves:
         return model
-    largest = _largest(draft, [name for m in moves for name in (m.value, m.partner) if name], model, samples, on_sample)
+    names = [name for m in moves for name in (m.value, m.partner) if name]
+    largest = channel_magnitudes(draft, names, batches(model, samples, on_sample), -1)
     for move in moves:
         if move.partner:
             factors = balancing_factors(largest[move.value], largest[move.partner])
@@ -235,19 +236,6 @@ def _between_activations(graph: _Graph, value: str) -> _Move | None:
 def _turns_last(node: onnx.NodeProto) -> bool:
     order: Any = attributes_of(node).get("perm", [])
     return len(order) > 1 and list(order) == [*range(len(order) - 2), len(order) - 1, len(order) - 2]
-
-
-def _largest(
-    draft: Draft, names: list[str], model: PoseModel, samples: Iterable[Pixels], on_sample: Callable[[], object]
-) -> Mapping[str, Floats]:
-    """Largest magnitude [C] in each channel, the last axis, of values."""
-    taps = Taps(draft, names)
-    found: dict[str, Floats] = {}
-    for feed in batches(model, samples, on_sample):
-        for name, value in taps.run(feed).items():
-            now = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0).astype(np.float64)
-            found[name] = np.maximum(found.get(name, now), now)
-    return found
 
 
 def _read(draft: Draft, change: _Change) -> Floats:

@@ -21,7 +21,7 @@ Report = Callable[[str], object]
 #: Stands for the ranges that the checkpoint brought along.
 IMPORTED: Literal["imported"] = "imported"
 #: Inputs on which the poses of candidates are compared with the FP32 model's.
-COMPARED = 48
+COMPARED = 128
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def ranges_for(model: PoseModel, options: Int8Options, method: str, report: Repo
     return calibrate(model, samples, method, on_sample=Steps(report, f"calibrating ({method})", len(samples)))
 
 
-def samples_for(model: PoseModel, options: Int8Options, limit: int = COMPARED) -> CalibrationSet:
+def samples_for(model: PoseModel, options: Int8Options, limit: int) -> CalibrationSet:
     """The inputs on which candidates are compared with the FP32 network, and repairs are learned.
 
     Raises

@@ -140,3 +140,16 @@ def channel_means(
         mean = total / count
         found[name] = mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
     return found
+
+
+def channel_magnitudes(
+    graph: onnx.ModelProto | Draft, names: Collection[str], feeds: Iterable[Mapping[str, Tensor]], axis: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Largest magnitude [C] of each channel of values, whose channels lie along ``axis``, by name."""
+    taps = Taps(graph, names)
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for feed in feeds:
+        for name, value in taps.run(feed).items():
+            now = np.abs(np.moveaxis(value, axis, 0)).reshape(value.shape[axis], -1).max(axis=1).astype(np.float64)
+            found[name] = np.maximum(found.get(name, now), now)
+    return found
