@@ -4,7 +4,7 @@
 
 ``COCO/`` has ``train2017/``, ``val2017/`` and their ``person_keypoints_*.json``.  Everything is calibrated, and the
 search keeps its budget, on train2017; AP is of val2017 with the difference's 95 % interval (paired bootstrap over the
-pictures).  A model is what ``edgepose convert`` takes.
+pictures); speed is INT8 against FP32 of the same runtime, in turns.  A model is what ``edgepose convert`` takes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from edgepose.quantization.calibration import calibrate
 from edgepose.quantization.data import calibration_set
 from edgepose.quantization.emit import quantize_model
 from edgepose.quantization.options import Int8Options
+from edgepose.quantization.placement import quantisable
 from edgepose.quantization.ranges import Ranges
 from edgepose.quantization.scheme import Scheme
 
@@ -75,13 +76,13 @@ def table_of(name: str, spec: str | None, target: str, folder: Path, budget: flo
         full = convert(name, target, spec=spec, input_size=height_width, output=Path(place) / "fp32")
         before = val.accuracy(resolve(full))
 
-        def row(what: str, artifact: Artifact, kept: object) -> None:
+        def row(what: str, artifact: Artifact, kept: str, speed: str = "") -> None:
             after = val.accuracy(artifact)
             apart = ap_difference(val.truth, before.results, after.results, ids)
             print(
                 f"| {imported.name} | {target} | {what} | {100 * before.statistics['AP']:.2f}"
                 f" | {100 * after.statistics['AP']:.2f} | {apart.value:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}]"
-                f" | {kept} |",
+                f" | {kept} | {speed} |",
                 flush=True,
             )
 
@@ -89,9 +90,9 @@ def table_of(name: str, spec: str | None, target: str, folder: Path, budget: flo
             calibrate(m, calibration_set(train.json, m.spec, images=train.images, limit=LIMIT), "naive")
             for _, m in imported.stages
         ]
-        row("naive, whole graph", whole_graph(imported, target, scheme, naive, Path(place) / "naive"), 0)
+        row("naive, whole graph", whole_graph(imported, target, scheme, naive, Path(place) / "naive"), "0")
         by_tensor = dataclasses.replace(scheme, per_channel=False)
-        row("naive, per tensor", whole_graph(imported, target, by_tensor, naive, Path(place) / "tensor"), 0)
+        row("naive, per tensor", whole_graph(imported, target, by_tensor, naive, Path(place) / "tensor"), "0")
         options = Int8Options(train.json, images=train.images, limit=LIMIT, budget=Budget("ap", budget))
         try:
             bundle = convert(
@@ -101,8 +102,11 @@ def table_of(name: str, spec: str | None, target: str, folder: Path, budget: flo
         except EdgePoseError as error:
             print(f"{name} {target}: {error}", file=sys.stderr)
             return
-        searched = {k for k, why in bundle.manifest.calibration["float"].items() if why.startswith(("quant", "known"))}
-        row("edgepose", resolve(bundle), len(searched))
+        record = bundle.manifest.calibration
+        searched = {k for k, why in record["float"].items() if why.startswith(("quant", "known"))}
+        count = sum(len(quantisable(model, scheme)) for _, model in imported.stages)
+        ms = record["speed"]["ms"]
+        row("edgepose", resolve(bundle), f"{len(searched)} of {count}", f"{ms['fp32'] / ms['int8']:.2f}")
 
 
 def main() -> None:
@@ -114,8 +118,8 @@ def main() -> None:
     parser.add_argument("--max-ap-drop", type=float, default=0.4)
     parser.add_argument("--input-size")
     chosen = parser.parse_args()
-    print("| model | target | INT8 | AP FP32 | AP INT8 | difference, 95 % | layers in float |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | target | INT8 | AP FP32 | AP INT8 | difference, 95 % | layers in float | times as fast |")
+    print("|---|---|---|---|---|---|---|---|")
     for text in chosen.models:
         name, _, spec = text.partition(":")
         for target in chosen.targets.split(","):

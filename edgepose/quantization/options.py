@@ -131,4 +131,5 @@ class Steps:
         whole = total or self._total
         if self._done - self._told >= max(1, whole // 10) or self._done == whole:
             self._told = self._done
-            self._report(f"{self._what}: {self._done}" + (f" of {whole}" if whole else ""))
+            # The number of people in pictures is not known beforehand.
+            self._report(f"{self._what}: {self._done}" + (f" of {whole}" if whole >= self._done else ""))
