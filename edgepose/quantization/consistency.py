@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,9 +15,11 @@ from ..devices import Device
 from ..errors import InputError
 from ..estimator import Stage
 from ..evaluation.parity import Comparison, compare
-from ..evaluation.parity_people import look_at_golden, recorded
+from ..evaluation.parity_people import WEAK, People, look_at_golden, match, recorded
 from ..golden import GoldenFrame
+from ..keypoints import COCO_17
 from ..model import PoseModel
+from ..oks import mean_areas, pairwise_oks
 from ..plugins import runtime
 
 _RUNTIME = "onnxruntime"
@@ -83,6 +85,44 @@ class Reference:
                 found.append(compare(true, look_at_golden(stage, frame), f"sample {i}"))
             seen += len(frame.pixels)
         return found
+
+
+def compare_results(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Comparison]:
+    """COCO keypoint results of two models on the same pictures: the people's OKS and scores, picture by picture.
+
+    For several networks one behind the other: what a detector's own answers are worth is what the poses behind it are.
+    """
+    found = []
+    for image in sorted({int(r["image_id"]) for r in (*before, *after)}):
+        true, other = (_people([r for r in results if r["image_id"] == image]) for results in (before, after))
+        strong = true.joints[..., 2] >= max(WEAK * float(true.joints[..., 2].max(initial=0)), 1e-12)
+        areas = mean_areas(other.areas, true.areas)
+        similar = pairwise_oks(other.joints, true.joints, areas, COCO_17, strong[None])
+        pairs = match(similar.T)
+        missing = [i for i in range(len(true.joints)) if i not in {row for row, _ in pairs}]
+        extra = [i for i in range(len(other.joints)) if i not in {column for _, column in pairs}]
+        found.append(
+            Comparison(
+                f"picture {image}",
+                "pose",
+                oks=np.array([similar[column, row] for row, column in pairs], np.float64),
+                oks_scores=true.scores[[row for row, _ in pairs]].astype(np.float64),
+                people=len(pairs),
+                missing=len(missing),
+                extra=len(extra),
+                alone_scores=np.concatenate([true.scores[missing], other.scores[extra]]).astype(np.float64),
+            )
+        )
+    return found
+
+
+def _people(results: Sequence[Mapping[str, Any]]) -> People:
+    joints = np.array([r["keypoints"] for r in results], np.float32).reshape(-1, len(COCO_17), 3)
+    seen = joints[..., 2:] > 0
+    low = np.where(seen, joints[..., :2], np.inf).min(axis=1, initial=np.inf)
+    high = np.where(seen, joints[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    areas = np.maximum(high - low, 0).prod(axis=1, dtype=np.float64)
+    return People(joints, np.array([r["score"] for r in results], np.float32), areas)
 
 
 def oks_loss(comparisons: Sequence[Comparison]) -> float:

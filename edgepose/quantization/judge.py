@@ -20,7 +20,7 @@ from ..evaluation.timing import median_ms
 from ..loading import load, open_stage, place
 from ..model import PoseModel
 from .budget import Measurement
-from .consistency import Reference, oks_loss, shift_p99
+from .consistency import Reference, compare_results, oks_loss, shift_p99
 
 #: Writes the engines of networks in a precision into a folder and says what they are.
 Build = Callable[[Sequence[PoseModel], str, Path], Artifact]
@@ -66,6 +66,7 @@ class Judge:
         self._build, self._references, self.labelled = build, references, labelled
         #: What the last candidate ran on, and whether that is the target's own runtime.
         self.placement, self.on_target = "", True
+        self._full: list[dict[str, Any]] = []
 
     @property
     def inputs(self) -> list[npt.NDArray[np.uint8]]:
@@ -80,7 +81,7 @@ class Judge:
         Parameters
         ----------
         models
-            A graph for each network: Q/DQ graphs for ``int8``.
+            A graph for each network: Q/DQ graphs for ``int8``; the FP32 ones come first.
         precision
             As for the target's converter.
         kept
@@ -110,7 +111,12 @@ class Judge:
                     stage.session.close()
             everything = [c for part in compared for c in part]
             ap, results = self._accuracy(artifact)
-        return Measurement(tuple(kept), ap, oks_loss(everything), shift_p99(everything), ms, size), results
+        if precision == "fp32":
+            self._full = results
+        # A detector's own answers count by the poses that follow from them, where there are pictures to see it in.
+        by_results = len(stages) > 1 and self.labelled is not None
+        lost = oks_loss(compare_results(self._full, results) if by_results else everything)
+        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size), results
 
     def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
         """Loaded engines of graphs, in ``folder``; the caller closes their sessions."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from edgepose.errors import InputError
 from edgepose.evaluation.parity import Comparison
-from edgepose.quantization.consistency import oks_loss
+from edgepose.quantization.consistency import compare_results, oks_loss
 
 
 def comparison(oks: list[float], scores: list[float], alone: list[float]) -> Comparison:
@@ -31,3 +33,34 @@ def test_people_of_one_of_the_two_count_as_nothing() -> None:
 def test_nobody_is_an_error(comparisons: list[Comparison]) -> None:
     with pytest.raises(InputError, match="finds nobody"):
         oks_loss(comparisons)
+
+
+def result(image: int, x: float, score: float, *, size: float = 100.0, moved: float = 0.0) -> dict[str, Any]:
+    """A person around ``x`` as a COCO result; every second joint lies ``moved`` pixels to the right."""
+    grid = np.linspace(0, size, 17)
+    joints = np.stack([x + grid, 50 + grid[::-1], np.full(17, 0.9)], axis=1)
+    joints[::2, 0] += moved
+    return {"image_id": image, "category_id": 1, "keypoints": list(joints.ravel()), "score": score}
+
+
+def test_results_are_compared_by_who_is_who_in_each_picture() -> None:
+    before = [result(1, 0, 0.9), result(1, 500, 0.5), result(2, 0, 0.8)]
+    assert oks_loss(compare_results(before, before[::-1])) == pytest.approx(0, abs=1e-9)
+    found = compare_results(before, [result(1, 500, 0.4), result(2, 0, 0.8)])
+    assert [(c.people, c.missing, c.extra) for c in found] == [(1, 1, 0), (1, 0, 0)]
+    assert oks_loss(found) == pytest.approx(0.9 / 2.2)
+    spare = compare_results(before, [*before, result(3, 0, 0.2)])
+    assert oks_loss(spare) == pytest.approx(0.2 / 2.4)
+
+
+def test_joints_of_results_cost_what_they_move() -> None:
+    before = [result(1, 0, 0.9)]
+    near, far = (oks_loss(compare_results(before, [result(1, 0, 0.9, moved=m)])) for m in (2.0, 20.0))
+    assert 0.001 < near < 0.1
+    assert 0.3 < far < 0.6
+
+
+def test_joints_that_the_reference_hardly_believes_in_do_not_count() -> None:
+    before, after = result(1, 0, 0.9), result(1, 0, 0.9, moved=80)
+    before["keypoints"][2::6] = [0.01] * 9
+    assert oks_loss(compare_results([before], [after])) == pytest.approx(0, abs=0.01)
