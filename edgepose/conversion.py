@@ -194,7 +194,7 @@ def write_model_bundle(
 
             def build(models: Sequence[PoseModel], wanted: str, place: Path) -> Artifact:
                 stages = engines_of(imported, models, place, to, wanted, options).stages
-                return Artifact(imported.name, [StageSource(place / s.engine, to, wanted, s.spec) for s in stages])
+                return Artifact(imported.name, [StageSource(place / s.engine, to, s.precision, s.spec) for s in stages])
 
             roles = [role for role, _ in imported.stages]
             result = quantise(floats, roles, build, target.precisions, target.scheme, options.int8, inside, report)
@@ -230,17 +230,23 @@ class Written:
 def engines_of(
     imported: Imported, models: Sequence[PoseModel], folder: Path, to: str, precision: str, options: TargetOptions
 ) -> Written:
-    """Write the engines of networks into ``folder``: one lies there, two each in a folder of its role."""
+    """Write the engines of networks into ``folder``: one lies there, two each in a folder of its role.
+
+    Beside a quantised network, one of which the search for INT8 kept every layer in float is written as FP32.
+    """
+    quantised = [any(n.op_type == "DequantizeLinear" for n in model.graph.graph.node) for model in models]
+    mixed = precision == "int8" and any(quantised)
     stages: list[BundleStage] = []
     tools: dict[str, str] = {}
     notes: list[str] = []
-    for (role, _), model in zip(imported.stages, models, strict=True):
+    for (role, _), model, has_scales in zip(imported.stages, models, quantised, strict=True):
+        written_as = "fp32" if mixed and not has_scales else precision
         inside = folder if len(models) == 1 else folder / role
         inside.mkdir(exist_ok=True)
         ready = embedded_for(model, to, options.embed)
-        result = converter(to).convert(ready, inside, precision, options.own)
+        result = converter(to).convert(ready, inside, written_as, options.own)
         engine = (inside / result.engine).relative_to(folder).as_posix()
-        stages.append(BundleStage(role, to, precision, engine, result.spec or ready.spec))
+        stages.append(BundleStage(role, to, written_as, engine, result.spec or ready.spec))
         tools.update(result.tools)
         notes += result.notes
     return Written(stages, tools, list(dict.fromkeys(notes)))

@@ -101,7 +101,7 @@ def quantize_model(
     keep_float: Collection[str] = (),
     rounding: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Quantised:
-    """Insert QuantizeLinear and DequantizeLinear where the target wants them.
+    """Insert QuantizeLinear and DequantizeLinear where the target wants them; nowhere if no layer is left for it.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def quantize_model(
     ------
     InputError
         If the ranges belong to another network or lack a value, ``keep_float`` or ``rounding`` name what the network
-        has not, or nothing is left to quantise.
+        has not.
     GraphError
         If the graph is not valid ONNX.
     """
@@ -129,10 +129,6 @@ def quantize_model(
     draft = prepared(model)
     _check_names(draft, keep_float, rounding or {})
     rewritten, placement = placed(draft, scheme, keep_float)
-    if not placement.layers:
-        raise InputError(
-            "No layer of this network is left to quantise.", hint="Use --precision fp16, or keep fewer layers in float."
-        )
     known = {**ranges.tensors, **{n: ranges.tensors[o] for n, o in rewritten.same_range.items() if o in ranges.tensors}}
     encodings = _encodings(draft, scheme, placement, known)
     _Emitter(draft, scheme, placement, encodings, rewritten, rounding or {}).emit()

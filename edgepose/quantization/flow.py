@@ -82,6 +82,8 @@ def quantise(
     """
     layers = [quantisable(m, scheme) for m in models]
     always = _always(options.keep_float, layers, roles)
+    if all((i, layer.name) in always for i, part in enumerate(layers) for layer in part):
+        raise InputError("No layer is left to quantise.", hint="Use --precision fp16, or keep fewer layers in float.")
     labelled = labelled_for(options)
     budget = options.budget or (DEFAULT_AP if labelled else DEFAULT_OKS)
     if budget.metric == "ap" and labelled is None:

@@ -96,10 +96,15 @@ def test_a_layer_kept_in_float_is_left_as_it_was():
         quantised(model, keep_float=["nothing"])
 
 
-def test_nothing_left_to_quantise():
+def test_with_nothing_left_to_quantise_the_graph_stays_in_float():
     model = residual()
-    with pytest.raises(InputError, match="No layer"):
-        quantised(model, keep_float=["stem", "depthwise", "expand", "up"])
+    done = quantised(model, keep_float=["stem", "depthwise", "expand", "up"])
+    kinds = [n.op_type for n in done.model.graph.graph.node]
+    assert not {"QuantizeLinear", "DequantizeLinear"} & set(kinds)
+    assert set(done.kept) >= {"stem", "depthwise", "expand", "up"}
+    x = picture(model, 4)
+    (name,) = (o.name for o in model.graph.graph.output)
+    np.testing.assert_allclose(Runner(done.model.graph).run(x)[name], Runner(model.graph).run(x)[name], rtol=1e-4)
 
 
 def test_ranges_of_values_that_are_only_passed_on_are_not_needed():

@@ -154,6 +154,25 @@ def test_two_networks_get_two_engines_and_two_sets_of_ranges(pictures: Path, tmp
         assert len(pose(read_picture(EXAMPLE))) == 2
 
 
+def test_one_of_two_networks_may_stay_in_float_as_a_whole(pictures: Path, tmp_path: Path) -> None:
+    scheme = converter("onnx").scheme
+    assert scheme is not None
+    detector = import_model("accurate").stages[0][1]
+    kept = [f"detector/{layer.name}" for layer in quantisable(detector, scheme)]
+    options = Int8Options(pictures, budget=Budget("oks", 1), keep_float=kept)
+    pair = convert("accurate", precision="int8", int8=options, output=tmp_path / "b")
+    assert [stage.precision for stage in pair.manifest.stages] == ["fp32", "int8"]
+    with edgepose.load(pair) as pose:
+        assert len(pose(read_picture(EXAMPLE))) == 2
+
+
+def test_every_layer_in_float_is_no_int8(pictures: Path, tmp_path: Path) -> None:
+    options = Int8Options(pictures, budget=Budget("oks", 1), keep_float=all_but(0))
+    with pytest.raises(InputError, match="No layer is left to quantise"):
+        convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 def test_calibration_twice_or_for_a_float_precision_is_refused(pictures: Path) -> None:
     with pytest.raises(ConversionError, match="twice"):
         convert("fast", precision="int8", calibration=pictures, int8=Int8Options(pictures))
