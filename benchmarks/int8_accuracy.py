@@ -105,8 +105,8 @@ def table_of(name: str, spec: str | None, target: str, folder: Path, budget: flo
         record = bundle.manifest.calibration
         searched = {k for k, why in record["float"].items() if why.startswith(("quant", "known"))}
         count = sum(len(quantisable(model, scheme)) for _, model in imported.stages)
-        ms = record["speed"]["ms"]
-        row("edgepose", resolve(bundle), f"{len(searched)} of {count}", f"{ms['fp32'] / ms['int8']:.2f}")
+        ms = record["speed"]["ms"]  # empty where no engine of the target runs
+        row("edgepose", resolve(bundle), f"{len(searched)} of {count}", f"{ms['fp32'] / ms['int8']:.2f}" if ms else "")
 
 
 def main() -> None:

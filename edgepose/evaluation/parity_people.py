@@ -150,7 +150,7 @@ def similarity(first: People, second: People, keypoints: KeypointSet | None) -> 
     if keypoints is not None and keypoints.sigmas:
         areas = mean_areas(first.areas, second.areas)
         return pairwise_oks(first.joints.astype(np.float64), second.joints.astype(np.float64), areas, keypoints)
-    return _overlap(_extent(first.joints), _extent(second.joints))
+    return _overlap(extent(first.joints), extent(second.joints))
 
 
 def match(similar: Floats) -> list[tuple[int, int]]:
@@ -194,7 +194,7 @@ def _in_picture(found: Detections, to_image: Floats, spec: PoseSpec, size: tuple
         # The crop shows the person's box and the padding around it.
         areas = np.full(len(joints), scale * size[0] * size[1] / spec.input.fit.padding**2)
     else:
-        extents = _extent(joints) if found.boxes is None else found.boxes
+        extents = extent(joints) if found.boxes is None else found.boxes
         areas = scale * np.prod(np.maximum(extents[:, 2:] - extents[:, :2], 0), axis=1, dtype=np.float64)
     return People(mapped, found.scores, areas)
 
@@ -205,7 +205,7 @@ def _area_scale(to_image: Floats) -> float:
     return float(abs(a * d - b * c))
 
 
-def _extent(joints: Array) -> Array:
+def extent(joints: Array) -> Array:
     """Boxes [N, 4] around the joints whose score is above 0."""
     seen = joints[..., 2:] > 0
     low = np.where(seen, joints[..., :2], np.float32(np.inf)).min(axis=1, initial=np.inf)

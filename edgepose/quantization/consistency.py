@@ -15,7 +15,7 @@ from ..devices import Device
 from ..errors import InputError
 from ..estimator import Stage
 from ..evaluation.parity import Comparison, compare
-from ..evaluation.parity_people import WEAK, People, look_at_golden, match, recorded
+from ..evaluation.parity_people import WEAK, People, extent, look_at_golden, match, recorded
 from ..golden import GoldenFrame
 from ..keypoints import COCO_17
 from ..model import PoseModel
@@ -118,10 +118,8 @@ def compare_results(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping
 
 def _people(results: Sequence[Mapping[str, Any]]) -> People:
     joints = np.array([r["keypoints"] for r in results], np.float32).reshape(-1, len(COCO_17), 3)
-    seen = joints[..., 2:] > 0
-    low = np.where(seen, joints[..., :2], np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen, joints[..., :2], -np.inf).max(axis=1, initial=-np.inf)
-    areas = np.maximum(high - low, 0).prod(axis=1, dtype=np.float64)
+    boxes = extent(joints)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1, dtype=np.float64)
     return People(joints, np.array([r["score"] for r in results], np.float32), areas)
 
 

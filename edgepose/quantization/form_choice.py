@@ -11,8 +11,8 @@ from .options import Report
 
 #: A measurement, and COCO results (none without labels).
 Measured = tuple[Measurement, list[dict[str, Any]]]
-#: In how many forms the search goes on where it fails: no form is the best for all networks, but where layers in float
-#: do not help in two of them, they will not in a third.
+#: In how many forms the search is done at most: no form is the best for all networks, but each one takes as long as the
+#: first.
 SEARCHED = 2
 
 
