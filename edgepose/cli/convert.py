@@ -105,7 +105,10 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="INT8: calibration samples, at most; 500.")
 @click.option(
-    "--max-ap-drop", type=click.FloatRange(min=0), metavar="P", help="INT8: AP points of 100 that may be lost."
+    "--max-ap-drop",
+    type=click.FloatRange(min=0),
+    metavar="P",
+    help="INT8: AP points of 100 that may be lost, with 95 % confidence.",
 )
 @click.option("--max-oks-loss", type=click.FloatRange(0, 1), metavar="L", help="INT8: OKS that may be lost; no labels.")
 @click.option(

@@ -19,11 +19,22 @@ RESAMPLINGS = 1000
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference in AP, in points of 100, with its 95 % interval over the pictures."""
+    """A difference in AP, in points of 100, with its 95 % interval over the pictures.
+
+    Attributes
+    ----------
+    value
+        The difference.
+    low, high
+        Ends of the interval: one difference in forty is below and one above it.
+    at_least
+        What the difference is at least with 95 % confidence: one in twenty is below it.
+    """
 
     value: float
     low: float
     high: float
+    at_least: float
 
 
 def ap_difference(
@@ -59,8 +70,8 @@ def ap_difference(
     for _ in range(resamplings):
         chosen = draw.integers(0, count, count)
         differences.append(pair[1].ap(chosen) - pair[0].ap(chosen))
-    low, high = np.percentile(differences, [2.5, 97.5])
-    return Interval(100 * value, 100 * float(low), 100 * float(high))
+    low, at_least, high = np.percentile(differences, [2.5, 5, 97.5])
+    return Interval(100 * value, 100 * float(low), 100 * float(high), 100 * float(at_least))
 
 
 class _PerImage:

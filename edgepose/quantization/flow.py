@@ -20,7 +20,7 @@ from .options import COMPARED, Int8Options, Report, Steps, labelled_for, samples
 from .pareto import save_picture, table
 from .placement import Layer, quantisable
 from .ranges import Ranges
-from .record import accuracy, accuracy_line, reasons, speed
+from .record import accuracy, accuracy_line, doubt_line, reasons, speed
 from .scheme import Scheme
 from .search import Key, Outcome, search
 from .sensitivity import Sensitivity, sensitivities
@@ -139,10 +139,12 @@ def quantise(
     if options.picture is not None:
         save_picture(options.picture, outcome.tried, full, outcome.chosen)
     if not outcome.met:
-        lost = outcome.chosen.cost(budget, full)
+        lost = outcome.chosen.loss(budget, full)
         raise InputError(
-            f"INT8 cannot meet the budget ({budget}): the nearest loses {lost:.3g}.\n{tried}",
-            hint="Calibrate with more typical pictures or another --method, or use --precision fp16.",
+            f"INT8 cannot meet the budget ({budget}): the nearest loses {lost}.\n{tried}",
+            hint="Calibrate with more typical pictures or another --method, or use --precision fp16."
+            if budget.metric != "ap"
+            else "Label more pictures, bound the OKS that is lost (--max-oks-loss), or use --precision fp16.",
         )
     report("\n" + tried)
     files = _save_ranges(form, roles, folder)
@@ -161,8 +163,10 @@ def quantise(
         "speed": took,
         "tried": [m.to_dict() for m in [*outcome.tried, full]],
     }
-    for line in (accuracy_line(record["accuracy"]), took["verdict"]):
-        report(line)
+    doubt = doubt_line(outcome, budget, full, len(labelled.ids)) if labelled is not None else None
+    for line in (accuracy_line(record["accuracy"]), took["verdict"], doubt):
+        if line is not None:
+            report(line)
     return Result([q.model for q in final], record)
 
 

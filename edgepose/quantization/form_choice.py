@@ -77,9 +77,8 @@ class FormChoice:
     def _look_at(self, form: Form) -> Measured:
         measured = self._measure(form)
         one = measured[0]
-        cost = one.cost(self._budget, self._full)
+        cost, lost = one.cost(self._budget, self._full), one.loss(self._budget, self._full)
         self.seen[form.name] = {"cost": round(cost, 6), "oks_loss": round(one.oks_loss, 6)}
-        lost = f"{cost:.3g} (OKS lost: {one.oks_loss:.4f})"
         self._report(f"everything quantised, {form.name}: {lost}; the budget is {self._budget}")
         return measured
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..artifact import Artifact, StageSource
 from ..errors import DeviceError, PluginError
 from ..estimator import Stage
+from ..evaluation.bootstrap import ap_difference
 from ..evaluation.coco import CocoAnnotations
 from ..evaluation.runner import evaluate
 from ..evaluation.timing import median_ms
@@ -116,7 +117,7 @@ class Judge:
         # A detector's own answers count by the poses that follow from them, where there are pictures to see it in.
         by_results = len(stages) > 1 and self.labelled is not None
         lost = oks_loss(compare_results(self._full, results) if by_results else everything)
-        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size), results
+        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size, self._bound(results)), results
 
     def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
         """Loaded engines of graphs, in ``folder``; the caller closes their sessions."""
@@ -145,3 +146,9 @@ class Judge:
         with load(artifact, detector=None, min_score=MIN_SCORE) as estimator:
             outcome = evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes)
         return 100 * outcome.statistics["AP"], outcome.results
+
+    def _bound(self, results: Sequence[dict[str, Any]]) -> float | None:
+        """AP points lost against FP32, at most."""
+        if self.labelled is None:
+            return None
+        return -ap_difference(self.labelled.truth, self._full, results, self.labelled.ids).at_least

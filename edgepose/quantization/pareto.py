@@ -19,8 +19,11 @@ _INK, _GREY, _BEST, _CHOSEN = (40, 40, 40), (190, 190, 190), (180, 110, 30), (40
 
 
 def table(measured: Sequence[Measurement], full: Measurement, chosen: Measurement) -> str:
-    """Layers in float, AP, OKS lost, milliseconds and size of what was measured, the FP32 model last."""
-    head = ("in float", "AP", "AP lost", "OKS lost", "ms", "MB", "")
+    """Layers in float, AP, OKS, milliseconds and size of what was measured, the FP32 model last.
+
+    "at most": what AP loses at most with 95 % confidence.
+    """
+    head = ("in float", "AP", "AP lost", "at most", "OKS lost", "ms", "MB", "")
     rows = [head]
     for one in [*sorted(measured, key=lambda m: len(m.kept)), full]:
         labelled = one.ap is not None and full.ap is not None
@@ -29,6 +32,7 @@ def table(measured: Sequence[Measurement], full: Measurement, chosen: Measuremen
                 "all" if one is full else str(len(one.kept)),
                 f"{one.ap:.2f}" if labelled else "-",
                 f"{full.ap - one.ap:+.2f}" if labelled else "-",  # type: ignore[operator]
+                "-" if one.ap_loss_bound is None else f"{one.ap_loss_bound:+.2f}",
                 f"{one.oks_loss:.4f}",
                 f"{one.ms:.2f}",
                 f"{one.size / 1e6:.2f}",

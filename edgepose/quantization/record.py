@@ -10,7 +10,7 @@ from typing import Any
 from ..evaluation.bootstrap import ap_difference
 from ..evaluation.timing import interleaved_ms
 from ..model import PoseModel
-from .budget import Measurement
+from .budget import Budget, Measurement
 from .emit import Quantised
 from .judge import Judge, Labelled
 from .search import Key, Outcome
@@ -54,6 +54,25 @@ def accuracy_line(accuracy: dict[str, Any]) -> str:
     ap = accuracy["AP"]
     low, high = ap["interval"]
     return f"AP {ap['before']:.2f} in FP32, {ap['after']:.2f} in INT8; difference 95 % within [{low:+.2f}, {high:+.2f}]"
+
+
+def doubt_line(outcome: Outcome, budget: Budget, full: Measurement, images: int) -> str | None:
+    """What to do where fewer layers in float seemed to be enough and the pictures are too few to say so."""
+    if budget.metric != "ap":
+        return None
+    rest = [
+        m
+        for m in outcome.tried
+        if m.cost(budget, full) <= budget.limit < (m.ap_loss_bound or 0.0) and len(m.kept) < len(outcome.chosen.kept)
+    ]
+    if not rest:
+        return None
+    one = min(rest, key=lambda m: m.oks_loss)
+    return (
+        f"With {len(one.kept)} layers in float AP lost {one.cost(budget, full):.2f}; {images} pictures leave in doubt"
+        f" whether that is within the budget ({one.ap_loss_bound:.2f} at most). To have more of the network in INT8,"
+        " label more pictures, or bound the OKS that is lost (--max-oks-loss)"
+    )
 
 
 def speed(

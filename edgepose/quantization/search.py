@@ -15,8 +15,6 @@ Key = tuple[int, str]
 Try = Callable[[frozenset[Key]], Measurement]
 #: How many layers are tried again in INT8 at the end.
 PRUNED = 12
-#: In how many steps at most the way from what is near enough to all layers in float is gone.
-STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,13 @@ def search(
     """Find what must stay in float.
 
     First nothing, then the layers that are known to be fragile.  If neither is enough, all layers in the order of their
-    measured urgency: the shortest beginning of that order that is near enough
-    (:meth:`~.budget.Measurement.is_near`), found by doubling and halving, some more layers if the budget is still
-    missed, then without the layers that turn out to be dispensable, the most expensive ones first.
+    measured urgency, and the shortest beginning of that order that keeps the budget, without the layers that turn out
+    to be dispensable, the most expensive ones first.
+
+    Where AP decides, which moves by chance, many candidates would always have a lucky one among them.  Then one layer
+    is quantised, the least urgent one, then two, four and so on, and the search stops where the budget is missed for
+    the first time (Angelopoulos et al., Learn then Test, 2021: tests in a fixed order need no correction for their
+    number).
 
     Parameters
     ----------
@@ -88,9 +90,7 @@ def search(
     def attempt(kept: frozenset[Key], why: str) -> bool:
         if kept not in tried:
             tried[kept] = measure(kept)
-            cost = tried[kept].cost(budget, full)
-            lost = f"{cost:.3g} (OKS lost: {tried[kept].oks_loss:.4f})"
-            report(f"{len(kept)} layers in float ({why}): {lost}; the budget is {budget}")
+            report(f"{len(kept)} layers in float ({why}): {tried[kept].loss(budget, full)}; the budget is {budget}")
         return tried[kept].meets(budget, full)
 
     def outcome(kept: frozenset[Key], reasons: dict[Key, str]) -> Outcome:
@@ -112,21 +112,35 @@ def search(
     def first(count: int) -> frozenset[Key]:
         return frozenset(keys[:count])
 
-    low, high = 0, len(keys)
+    if budget.metric == "ap":
+        least = _down(len(keys), lambda count: attempt(first(count), "the most urgent ones"))
+    else:
+        least = _bisected(len(keys), lambda count: attempt(first(count), "the most urgent ones"))
+    if least == len(keys):
+        best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
+        return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
+    kept = first(least) if budget.metric == "ap" else _pruned(first(least), order, attempt)
+    return outcome(kept, reasons)
+
+
+def _bisected(count: int, fits: Callable[[int], bool]) -> int:
+    """The least number that fits, by doubling and halving; zero does not, ``count`` is taken to."""
+    low, high = 0, count
     while low + 1 < high:
-        middle = (low + high) // 2 if high < len(keys) else min(max(1, 2 * low), len(keys) - 1)
-        attempt(first(middle), "the most urgent ones")
-        if tried[first(middle)].is_near(budget, full):
+        middle = (low + high) // 2 if high < count else min(max(1, 2 * low), count - 1)
+        if fits(middle):
             high = middle
         else:
             low = middle
-    while high < len(keys) and not attempt(first(high), "some more"):
-        high += max(1, len(keys) // STEPS)
-    if high >= len(keys):
-        best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
-        return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
-    kept = _pruned(first(high), order, attempt)
-    return outcome(kept, reasons)
+    return high
+
+
+def _down(count: int, fits: Callable[[int], bool]) -> int:
+    """``count``, which is taken to fit, less the last of 1, 2, 4, ... that fits before the first that does not."""
+    less = 1
+    while less < count and fits(count - less):
+        less *= 2
+    return count - less // 2
 
 
 def _pruned(

@@ -78,6 +78,7 @@ def test_the_interval_says_how_much_hangs_on_single_pictures(truth: CocoAnnotati
     assert one.high == 0  # a resample may miss the only wrong picture
     assert six.high < 0
     assert six.low < one.low < 0
+    assert six.low < six.at_least < six.value  # one in forty, one in twenty
 
 
 def test_the_draw_is_repeatable(truth: CocoAnnotations) -> None:

@@ -16,9 +16,10 @@ from edgepose.bundle import Bundle
 from edgepose.conversion import convert
 from edgepose.errors import ConversionError, EdgePoseError, InputError
 from edgepose.importing import ImportOptions, import_model
+from edgepose.keypoints import COCO_17
 from edgepose.media.pictures import read_picture
 from edgepose.plugins import converter
-from edgepose.quantization.budget import Budget
+from edgepose.quantization.budget import OKS_OF_A_POINT, Budget
 from edgepose.quantization.flow import RANGES
 from edgepose.quantization.options import Int8Options
 from edgepose.quantization.placement import quantisable
@@ -121,6 +122,48 @@ def test_a_budget_that_cannot_be_met_leaves_nothing_and_shows_what_was_tried(pic
     assert "in float" in caught.value.message
     assert "--precision fp16" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def labels(pictures: Path, path: Path) -> Path:
+    """The FP32 network's own poses, shifted a little, as COCO annotations."""
+    images, people = [], []
+    with edgepose.load("fast", min_score=0.2) as pose:
+        for number, file in enumerate(sorted(pictures.iterdir()), 1):
+            picture = read_picture(file)
+            images.append({"id": number, "file_name": file.name, "width": picture.shape[1], "height": picture.shape[0]})
+            poses = pose(picture)
+            for (x0, y0, x1, y1), found in zip(poses.boxes, poses.keypoints, strict=True):
+                joints = np.concatenate([found[:, :2] + 2, np.full((17, 1), 2)], axis=1)
+                people.append(
+                    {
+                        "id": len(people) + 1,
+                        "image_id": number,
+                        "category_id": 1,
+                        "iscrowd": 0,
+                        "num_keypoints": 17,
+                        "bbox": [float(v) for v in (x0, y0, x1 - x0, y1 - y0)],
+                        "area": float((x1 - x0) * (y1 - y0)),
+                        "keypoints": joints.reshape(-1).tolist(),
+                    }
+                )
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.names), "skeleton": []}
+    path.write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
+    return path
+
+
+def test_a_budget_in_ap_is_kept_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
+    annotations = labels(pictures, tmp_path / "people.json")
+    options = Int8Options(
+        annotations, images=pictures, method="naive", budget=Budget("ap", 2), keep_float=all_but(4), repair=False
+    )
+    bundle = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+    record = bundle.manifest.calibration
+    ap = record["accuracy"]["AP"]
+    assert ap["before"] > 30
+    assert ap["interval"][0] <= ap["after"] - ap["before"] <= ap["interval"][1]
+    assert record["budget"] == {"metric": "ap", "limit": 2, "cost": pytest.approx(ap["before"] - ap["after"])}
+    chosen = [t for t in record["tried"][:-1] if t["AP"] == round(ap["after"], 3) and t["AP_loss_bound"] <= 2]
+    assert any(0 < t["oks_loss"] <= 2 * OKS_OF_A_POINT for t in chosen)
 
 
 def test_forms_are_tried_before_layers_go_back_to_float(pictures: Path, tmp_path: Path) -> None:

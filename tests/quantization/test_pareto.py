@@ -11,25 +11,25 @@ import pytest
 from edgepose.quantization.budget import Measurement
 from edgepose.quantization.pareto import draw, save_picture, table
 
-FULL = Measurement((), 46.7, 0.0, 0.0, 20.0, 2_240_000)
+FULL = Measurement((), 46.7, 0.0, 0.0, 20.0, 2_240_000, 0.0)
 TRIED = [
-    Measurement((), 44.8, 0.046, 100.0, 9.5, 900_000),
-    Measurement(("head",), 46.4, 0.02, 20.0, 10.5, 940_000),
+    Measurement((), 44.8, 0.046, 100.0, 9.5, 900_000, 2.6),
+    Measurement(("head",), 46.4, 0.02, 20.0, 10.5, 940_000, 0.7),
 ]
 
 
 def test_the_table_names_all_and_marks_the_chosen() -> None:
     lines = table(TRIED, FULL, TRIED[1]).splitlines()
-    assert lines[0].split() == ["in", "float", "AP", "AP", "lost", "OKS", "lost", "ms", "MB"]
-    assert lines[1].split() == ["0", "44.80", "+1.90", "0.0460", "9.50", "0.90"]
-    assert lines[2].split() == ["1", "46.40", "+0.30", "0.0200", "10.50", "0.94", "chosen"]
-    assert lines[3].split() == ["all", "46.70", "+0.00", "0.0000", "20.00", "2.24", "FP32"]
+    assert lines[0].split() == ["in", "float", "AP", "AP", "lost", "at", "most", "OKS", "lost", "ms", "MB"]
+    assert lines[1].split() == ["0", "44.80", "+1.90", "+2.60", "0.0460", "9.50", "0.90"]
+    assert lines[2].split() == ["1", "46.40", "+0.30", "+0.70", "0.0200", "10.50", "0.94", "chosen"]
+    assert lines[3].split() == ["all", "46.70", "+0.00", "+0.00", "0.0000", "20.00", "2.24", "FP32"]
 
 
 def test_the_table_goes_without_labels() -> None:
     bare = [Measurement(m.kept, None, m.oks_loss, m.shift, m.ms, m.size) for m in (*TRIED, FULL)]
     lines = table(bare[:2], bare[2], bare[0]).splitlines()
-    assert lines[1].split()[:4] == ["0", "-", "-", "0.0460"]
+    assert lines[1].split()[:5] == ["0", "-", "-", "-", "0.0460"]
 
 
 def test_the_picture_has_a_point_for_each_and_the_chosen_in_red(tmp_path: Path) -> None:

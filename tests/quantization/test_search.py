@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from edgepose.errors import InputError
 from edgepose.quantization.budget import Budget, Measurement
 from edgepose.quantization.placement import Layer
+from edgepose.quantization.record import doubt_line
 from edgepose.quantization.search import Key, Outcome, search
 from edgepose.quantization.sensitivity import Sensitivity
 
@@ -30,7 +32,12 @@ class World:
     def measure(self, kept: frozenset[Key]) -> Measurement:
         self.attempts.append(kept)
         lost = sum(loss for key, loss in self.losses.items() if key not in kept)
-        return Measurement(tuple(name for _, name in sorted(kept)), 50 - 100 * lost, lost, 0.0, 1.0, 100)
+        ap = 50 - 100 * lost
+        return Measurement(tuple(name for _, name in sorted(kept)), ap, lost, 0.0, 1.0, 100, self.bound(100 * lost))
+
+    def bound(self, lost: float) -> float:
+        """AP points lost at most, where the pictures leave no doubt."""
+        return lost
 
     def rank(self) -> list[Sensitivity]:
         self.ranked += 1
@@ -93,19 +100,86 @@ def test_the_budget_may_be_in_ap_points() -> None:
     assert FULL.ap - outcome.chosen.ap <= 0.4
 
 
-def test_luck_with_ap_neither_helps_nor_stops_the_search() -> None:
-    # Ten layers of which five must be in float; AP says the opposite for some sets, by chance.
-    class Lucky(World):
-        def measure(self, kept: frozenset[Key]) -> Measurement:
-            honest = super().measure(kept)
-            assert honest.ap is not None
-            luck = {1: +2.0, 5: -1.5, 8: -0.5}.get(len(kept), 0.0)
-            return Measurement(honest.kept, honest.ap + luck, honest.oks_loss, 0.0, 1.0, 100)
+class Doubtful(World):
+    """AP lost is known to a number of points only."""
 
-    outcome = Lucky([0.02] * 5 + [0.0005] * 5).search(0.4, "ap")
+    def __init__(self, losses: Sequence[float], doubt: float) -> None:
+        super().__init__(losses)
+        self.doubt = doubt
+
+    def bound(self, lost: float) -> float:
+        return lost + self.doubt
+
+
+def test_a_budget_in_ap_holds_with_what_the_pictures_leave_in_doubt() -> None:
+    losses = [0.002] * 10  # 0.2 points each
+    few, many = Doubtful(losses, 0.9).search(2.0, "ap"), Doubtful(losses, 0.1).search(2.0, "ap")
+    assert [len(few.kept), len(many.kept)] == [6, 2]  # 4 and 8 in INT8
+
+
+def test_what_would_remove_the_doubt_is_said() -> None:
+    budget = Budget("ap", 2.0)
+    outcome = Doubtful([0.002] * 10, 0.9).search(budget.limit, "ap")
+    line = doubt_line(outcome, budget, FULL, 81)
+    assert line is not None
+    assert "With 2 layers in float AP lost 1.60; 81 pictures leave in doubt" in line
+    assert "(2.50 at most)" in line
+    assert "--max-oks-loss" in line
+    certain = World([0.0021] * 10).search(budget.limit, "ap")
+    assert doubt_line(certain, budget, FULL, 81) is None
+    by_oks = Budget("oks", 0.01)
+    assert doubt_line(World([0.002] * 10).search(by_oks.limit), by_oks, FULL, 81) is None
+
+
+def test_doubt_that_is_larger_than_the_budget_meets_it_with_nothing() -> None:
+    outcome = Doubtful([0.0001] * 4, 0.5).search(0.4, "ap")
+    assert not outcome.met
+
+
+class Lucky(World):
+    """AP says the opposite for some numbers of layers in float, by chance."""
+
+    def __init__(self, losses: Sequence[float], luck: dict[int, float]) -> None:
+        super().__init__(losses)
+        self.luck = luck
+
+    def measure(self, kept: frozenset[Key]) -> Measurement:
+        honest = super().measure(kept)
+        assert honest.ap is not None
+        assert honest.ap_loss_bound is not None
+        luck = self.luck.get(len(kept), 0.0)
+        return dataclasses.replace(honest, ap=honest.ap + luck, ap_loss_bound=honest.ap_loss_bound - luck)
+
+
+def test_a_lucky_ap_below_a_missed_budget_is_not_looked_for() -> None:
+    # Ten layers of which two must be in float; four in INT8 are unlucky, eight would do.
+    losses = [0.01] * 2 + [0.0001] * 8
+    assert len(World(losses).search(0.4, "ap").kept) == 2
+    outcome = Lucky(losses, {6: -5.0}).search(0.4, "ap")
     assert outcome.met
-    assert len(outcome.kept) == 6  # five by OKS; with five AP is unlucky
-    assert outcome.chosen.oks_loss <= 0.01
+    assert len(outcome.kept) == 8
+
+
+def test_ap_gained_with_much_oks_lost_does_not_count() -> None:
+    outcome = Lucky([0.02] * 2, {0: +9.0, 1: +9.0}).search(0.4, "ap")
+    assert not outcome.met
+
+
+@given(losses=st.lists(st.floats(0, 0.02), min_size=2, max_size=60), limit=st.floats(0.1, 2))
+def test_a_budget_in_ap_is_kept_and_twice_as_many_layers_in_int8_would_miss_it(
+    losses: list[float], limit: float
+) -> None:
+    world = World(losses)
+    outcome = world.search(limit, "ap")
+    order = [(s.stage, s.layer.name) for s in world.rank()]
+    quantised = len(losses) - len(outcome.kept)
+    if outcome.met:
+        assert outcome.chosen.meets(Budget("ap", limit), FULL)
+        if outcome.kept and 2 * quantised < len(losses):
+            fewer = frozenset(order[: len(losses) - 2 * quantised])
+            assert not world.measure(fewer).meets(Budget("ap", limit), FULL)
+    else:
+        assert not world.measure(frozenset(order[:-1])).meets(Budget("ap", limit), FULL)
 
 
 @given(
