@@ -110,6 +110,12 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
     metavar="P",
     help="INT8: AP points of 100 that may be lost, with 95 % confidence.",
 )
+@click.option(
+    "--views",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="INT8: count each labelled picture in N views, so that chance decides less on AP; 1.",
+)
 @click.option("--max-oks-loss", type=click.FloatRange(0, 1), metavar="L", help="INT8: OKS that may be lost; no labels.")
 @click.option(
     "--max-shift", type=click.FloatRange(min=0), metavar="PX", help="INT8: pixels of the input (p99); no labels."
@@ -217,6 +223,7 @@ def _int8(
     calibration: str | None,
     method: str | None,
     limit: int | None,
+    views: int | None,
     max_ap_drop: float | None,
     max_oks_loss: float | None,
     max_shift: float | None,
@@ -231,7 +238,7 @@ def _int8(
         if value is not None
     ]
     if calibration is None:
-        others = (method, limit, pareto, *rest.values())
+        others = (method, limit, views, pareto, *rest.values())
         if given or not repair or any(o not in (None, ()) for o in others):
             raise click.UsageError("The options of INT8 need --calibration.")
         return None
@@ -241,7 +248,7 @@ def _int8(
     from ..quantization.options import Int8Options
 
     chosen: dict[str, Any] = {
-        name: value for name, value in (("method", method), ("limit", limit)) if value is not None
+        name: value for name, value in (("method", method), ("limit", limit), ("views", views)) if value is not None
     }
     budget = Budget(*given[0]) if given else None  # type: ignore[arg-type]
     return Int8Options(calibration, budget=budget, picture=pareto, repair=repair, **chosen, **rest)

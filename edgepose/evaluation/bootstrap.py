@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from .coco import CocoAnnotations
 
+#: COCO keypoint results.
+Results = Sequence[Mapping[str, Any]]
 #: Resamplings; the ends of a 95 % interval repeat to a tenth of its width.
 RESAMPLINGS = 1000
 
@@ -39,8 +41,8 @@ class Interval:
 
 def ap_difference(
     truth: CocoAnnotations,
-    before: Sequence[Mapping[str, Any]],
-    after: Sequence[Mapping[str, Any]],
+    before: Sequence[Results],
+    after: Sequence[Results],
     image_ids: Sequence[int],
     *,
     resamplings: int = RESAMPLINGS,
@@ -48,12 +50,14 @@ def ap_difference(
 ) -> Interval:
     """AP of ``after`` less AP of ``before``, both on the same resampled pictures (paired bootstrap).
 
+    A picture that is drawn counts with all its views.
+
     Parameters
     ----------
     truth
         The annotations.
     before, after
-        COCO keypoint results of two models.
+        COCO keypoint results of two models, for each view; AP is the mean over the views.
     image_ids
         Pictures that count.
     resamplings
@@ -61,15 +65,15 @@ def ap_difference(
     seed
         Of the draw.
     """
-    pair = [_PerImage(truth, results, image_ids) for results in (before, after)]
+    pairs = [[_PerImage(truth, results, image_ids) for results in pair] for pair in zip(before, after, strict=True)]
+
+    def apart(chosen: npt.NDArray[np.int64]) -> float:
+        return float(np.mean([new.ap(chosen) - old.ap(chosen) for old, new in pairs]))
+
     draw = np.random.default_rng(seed)
     count = len(image_ids)
-    everything = np.arange(count)
-    value = pair[1].ap(everything) - pair[0].ap(everything)
-    differences = []
-    for _ in range(resamplings):
-        chosen = draw.integers(0, count, count)
-        differences.append(pair[1].ap(chosen) - pair[0].ap(chosen))
+    value = apart(np.arange(count))
+    differences = [apart(draw.integers(0, count, count)) for _ in range(resamplings)]
     low, at_least, high = np.percentile(differences, [2.5, 5, 97.5])
     return Interval(100 * value, 100 * float(low), 100 * float(high), 100 * float(at_least))
 
@@ -79,6 +83,8 @@ class _PerImage:
 
     def __init__(self, truth: CocoAnnotations, results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> None:
         self._evaluation = truth.evaluation(results, image_ids)
+        # Of all sizes of people together, which come first: only AP is asked for.
+        del self._evaluation.params.areaRng[1:], self._evaluation.params.areaRngLbl[1:]
         with contextlib.redirect_stdout(io.StringIO()):
             self._evaluation.evaluate()
         # Ordered by category, area, picture; one category.

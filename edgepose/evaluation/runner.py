@@ -16,6 +16,7 @@ from ..keypoints import COCO_17
 from ..media.pictures import read_picture
 from ..poses import Poses
 from .coco import CocoAnnotations, coco_keypoints, ground_truth_boxes
+from .views import View
 
 Detections = dict[int, npt.NDArray[np.float32]]
 BoxSource = Literal["gt"] | Detections | None
@@ -51,6 +52,7 @@ def evaluate(
     boxes: BoxSource = None,
     limit: int | None = None,
     image_ids: Sequence[int] | None = None,
+    view: View | None = None,
     on_image: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """COCO keypoint accuracy of a loaded model.
@@ -69,6 +71,8 @@ def evaluate(
         Only the first so many images, by id.
     image_ids
         Only these images.
+    view
+        Every picture, or every given box, is looked at like this; results are in pixels of the picture.
     on_image
         Called after each image.
 
@@ -91,7 +95,7 @@ def evaluate(
         except MediaError as error:
             unreadable[str(record["file_name"])] = error.message
         else:
-            results.extend(_results(estimator, annotations, record["id"], image, boxes))
+            results.extend(_results(estimator, annotations, record["id"], image, boxes, view))
         on_image()
     if len(unreadable) == len(wanted):
         raise InputError(
@@ -102,17 +106,29 @@ def evaluate(
 
 
 def _results(
-    estimator: Estimator, annotations: CocoAnnotations, image_id: int, image: npt.NDArray[np.uint8], boxes: BoxSource
+    estimator: Estimator,
+    annotations: CocoAnnotations,
+    image_id: int,
+    image: npt.NDArray[np.uint8],
+    boxes: BoxSource,
+    view: View | None,
 ) -> list[dict[str, Any]]:
+    size = (image.shape[0], image.shape[1])
     given: npt.NDArray[np.float32] | None = None
     if boxes == "gt":
-        given = ground_truth_boxes(annotations.people(image_id), (image.shape[0], image.shape[1]))
+        given = ground_truth_boxes(annotations.people(image_id), size)
     elif isinstance(boxes, dict):
         given = boxes.get(image_id, np.zeros((0, 5), np.float32))
+    if view is not None and given is not None:
+        given = view.boxes(given)
+    elif view is not None:
+        image = view.picture(image)
     poses = estimator(image, given)
     if given is not None and len(poses):
         poses = without_duplicates(poses, estimator.stages[-1].spec)
     in_coco = coco_keypoints(poses.keypoints, poses.keypoint_set)
+    if view is not None and given is None:
+        in_coco = np.concatenate([view.back(in_coco[..., :2], size), in_coco[..., 2:]], axis=-1)
     return Poses(in_coco, poses.scores, poses.boxes, COCO_17, poses.size).to_coco(image_id)
 
 

@@ -91,6 +91,7 @@ def quantise(
             "A budget in AP needs labelled pictures.",
             hint="Calibrate with a COCO JSON and --images, give --annotations, or use --max-oks-loss.",
         )
+    by_ap = budget.metric == "ap"
     report("the FP32 model's poses, to compare with")
     references = [Reference(m, samples_for(m, options, COMPARED), COMPARED) for m in models]
     judge = Judge(build, references, labelled)
@@ -102,12 +103,12 @@ def quantise(
     def made(form: Form, kept: frozenset[Key]) -> list[Quantised]:
         return [form.quantised(i, [name for stage, name in kept | always if stage == i]) for i in range(len(models))]
 
-    def tried_as(form: Form, kept: frozenset[Key]) -> Measured:
+    def tried_as(form: Form, kept: frozenset[Key], *, with_ap: bool = True) -> Measured:
         names = sorted(map(written, kept | always))
-        return judge.measure([q.model for q in made(form, kept)], "int8", names)
+        return judge.measure([q.model for q in made(form, kept)], "int8", names, with_ap=with_ap)
 
     def searched(form: Form, whole: Measured) -> tuple[Outcome, dict[frozenset[Key], Measured]]:
-        measured = {frozenset[Key](): whole}
+        measured = {} if by_ap else {frozenset[Key](): whole}
 
         def measure(kept: frozenset[Key]) -> Measurement:
             if kept not in measured:
@@ -124,7 +125,7 @@ def quantise(
 
         return search(measure, budget, full, _fragile(models, layers) - always, rank, report), measured
 
-    choice = FormChoice(budget, full, lambda f: tried_as(f, frozenset()), report)
+    choice = FormChoice(budget, full, lambda f: tried_as(f, frozenset(), with_ap=not by_ap), report)
     repair = (lambda f: repaired(f, options, report)) if options.repair else None
     best: tuple[Outcome, Form, dict[frozenset[Key], Measured]] | None = None
     for form, whole in choice.candidates(exact_forms(models, scheme, options, report), repair):
@@ -143,7 +144,7 @@ def quantise(
         raise InputError(
             f"INT8 cannot meet the budget ({budget}): the nearest loses {lost}.\n{tried}",
             hint="Calibrate with more typical pictures or another --method, or use --precision fp16."
-            if budget.metric != "ap"
+            if not by_ap
             else "Label more pictures, bound the OKS that is lost (--max-oks-loss), or use --precision fp16.",
         )
     report("\n" + tried)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
 
 from .budget import Budget, Measurement
 from .forms import Form
+from .judge import ByView
 from .options import Report
 
-#: A measurement, and COCO results (none without labels).
-Measured = tuple[Measurement, list[dict[str, Any]]]
+#: A measurement, and COCO results for each view (none without labels).
+Measured = tuple[Measurement, ByView]
 #: In how many forms the search is done at most: no form is the best for all networks, but each one takes as long as the
 #: first.
 SEARCHED = 2
@@ -42,7 +42,8 @@ class FormChoice:
         """The form to search in, and others in case the search fails there.
 
         The first one that is within the budget with everything quantised; else the nearest ones in OKS, each with
-        learned rounding and corrected biases if that is better still.
+        learned rounding and corrected biases if that is better still.  For a budget in AP always the nearest ones in
+        OKS: the best AP of several forms is luck.
 
         Parameters
         ----------
@@ -77,13 +78,17 @@ class FormChoice:
     def _look_at(self, form: Form) -> Measured:
         measured = self._measure(form)
         one = measured[0]
-        cost, lost = one.cost(self._budget, self._full), one.loss(self._budget, self._full)
-        self.seen[form.name] = {"cost": round(cost, 6), "oks_loss": round(one.oks_loss, 6)}
-        self._report(f"everything quantised, {form.name}: {lost}; the budget is {self._budget}")
+        self.seen[form.name] = {"oks_loss": round(one.oks_loss, 6)}
+        if self._budget.metric == "ap":
+            self._report(f"everything quantised, {form.name}: OKS lost: {one.oks_loss:.4f}")
+        else:
+            self.seen[form.name]["cost"] = round(one.cost(self._budget, self._full), 6)
+            lost = one.loss(self._budget, self._full)
+            self._report(f"everything quantised, {form.name}: {lost}; the budget is {self._budget}")
         return measured
 
     def _meets(self, one: tuple[Form, Measured]) -> bool:
-        return one[1][0].meets(self._budget, self._full)
+        return self._budget.metric != "ap" and one[1][0].meets(self._budget, self._full)
 
 
 def _oks_lost(one: tuple[Form, Measured]) -> float:

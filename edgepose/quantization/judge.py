@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,11 @@ import numpy.typing as npt
 from ..artifact import Artifact, StageSource
 from ..errors import DeviceError, PluginError
 from ..estimator import Stage
-from ..evaluation.bootstrap import ap_difference
+from ..evaluation.bootstrap import Results, ap_difference
 from ..evaluation.coco import CocoAnnotations
 from ..evaluation.runner import evaluate
 from ..evaluation.timing import median_ms
+from ..evaluation.views import views
 from ..loading import load, open_stage, place
 from ..model import PoseModel
 from .budget import Measurement
@@ -25,6 +26,8 @@ from .consistency import Reference, compare_results, oks_loss, shift_p99
 
 #: Writes the engines of networks in a precision into a folder and says what they are.
 Build = Callable[[Sequence[PoseModel], str, Path], Artifact]
+#: COCO results for each view; none without labels.
+ByView = list[Results]
 #: As ``edgepose eval`` does by default: AP counts weak people as well.
 MIN_SCORE = 0.02
 
@@ -39,10 +42,13 @@ class Labelled:
         COCO annotations.
     images
         Folder of the pictures.
+    views
+        In how many views each picture counts; see :mod:`edgepose.evaluation.views`.
     """
 
     truth: CocoAnnotations
     images: Path
+    views: int = 1
 
     @property
     def ids(self) -> list[int]:
@@ -67,7 +73,7 @@ class Judge:
         self._build, self._references, self.labelled = build, references, labelled
         #: What the last candidate ran on, and whether that is the target's own runtime.
         self.placement, self.on_target = "", True
-        self._full: list[dict[str, Any]] = []
+        self._full: list[Results] = []
 
     @property
     def inputs(self) -> list[npt.NDArray[np.uint8]]:
@@ -75,8 +81,8 @@ class Judge:
         return [r.pixels for r in self._references]
 
     def measure(
-        self, models: Sequence[PoseModel], precision: str, kept: Sequence[str] = ()
-    ) -> tuple[Measurement, list[dict[str, Any]]]:
+        self, models: Sequence[PoseModel], precision: str, kept: Sequence[str] = (), *, with_ap: bool = True
+    ) -> tuple[Measurement, ByView]:
         """Build, run and measure.
 
         Parameters
@@ -87,11 +93,13 @@ class Judge:
             As for the target's converter.
         kept
             Names of the layers in float, for the record.
+        with_ap
+            Whether to measure AP, where there are labels.
 
         Returns
         -------
         tuple
-            The measurement, and COCO results (none without labels).
+            The measurement, and COCO results for each view (none without labels).
 
         Raises
         ------
@@ -111,13 +119,14 @@ class Judge:
                 for stage in stages:
                     stage.session.close()
             everything = [c for part in compared for c in part]
-            ap, results = self._accuracy(artifact)
+            # A detector's own answers count by the poses that follow from them, where there are pictures to see it in.
+            by_results = len(stages) > 1 and self.labelled is not None
+            results = self._results(artifact, with_ap, by_results)
         if precision == "fp32":
             self._full = results
-        # A detector's own answers count by the poses that follow from them, where there are pictures to see it in.
-        by_results = len(stages) > 1 and self.labelled is not None
-        lost = oks_loss(compare_results(self._full, results) if by_results else everything)
-        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size, self._bound(results)), results
+        lost = oks_loss(compare_results(self._full[0], results[0]) if by_results else everything)
+        ap, bound = self._ap(results) if with_ap else (None, None)
+        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size, bound), results
 
     def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
         """Loaded engines of graphs, in ``folder``; the caller closes their sessions."""
@@ -138,17 +147,22 @@ class Judge:
             return Artifact(artifact.name, sources)
         return artifact
 
-    def _accuracy(self, artifact: Artifact) -> tuple[float | None, list[dict[str, Any]]]:
-        if self.labelled is None:
-            return None, []
+    def _results(self, artifact: Artifact, with_ap: bool, by_results: bool) -> ByView:
+        """Of every view for AP, of the pictures as they are to compare results."""
+        if self.labelled is None or not (with_ap or by_results):
+            return []
         # A top-down network by itself looks at the annotated people.
         boxes: Literal["gt"] | None = "gt" if artifact.stages[0].spec.is_top_down else None
         with load(artifact, detector=None, min_score=MIN_SCORE) as estimator:
-            outcome = evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes)
-        return 100 * outcome.statistics["AP"], outcome.results
+            return [
+                evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes, view=view).results
+                for view in views(self.labelled.views if with_ap else 1)
+            ]
 
-    def _bound(self, results: Sequence[dict[str, Any]]) -> float | None:
-        """AP points lost against FP32, at most."""
+    def _ap(self, results: ByView) -> tuple[float | None, float | None]:
+        """AP in points of 100, and how much less than FP32 it is at most."""
         if self.labelled is None:
-            return None
-        return -ap_difference(self.labelled.truth, self._full, results, self.labelled.ids).at_least
+            return None, None
+        truth, ids = self.labelled.truth, self.labelled.ids
+        ap = 100 * float(np.mean([truth.statistics(one, ids)["AP"] for one in results]))
+        return ap, -ap_difference(truth, self._full, results, ids).at_least

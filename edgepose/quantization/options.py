@@ -43,6 +43,9 @@ class Int8Options:
         Pictures to measure the budget on, as for ``calibration``; by default those of the calibration.
     annotations, annotated_images
         Labelled pictures for a budget in AP; by default a COCO JSON given for calibration.
+    views
+        In how many views each labelled picture counts for AP (:mod:`edgepose.evaluation.views`): AP depends less on
+        chance, and takes as many times as long.
     budget
         What INT8 may cost; None for :data:`.budget.DEFAULT_AP` with labels, else :data:`.budget.DEFAULT_OKS`.
     keep_float
@@ -61,6 +64,7 @@ class Int8Options:
     samples: str | Path | None = None
     annotations: str | Path | None = None
     annotated_images: str | Path | None = None
+    views: int = 1
     budget: Budget | None = None
     keep_float: Collection[str] = ()
     repair: bool = True
@@ -100,9 +104,9 @@ def labelled_for(options: Int8Options) -> Labelled | None:
     if options.annotations is not None:
         if options.annotated_images is None:
             raise InputError("Annotations need the folder of their pictures.", hint="Give --annotated-images.")
-        return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images))
+        return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images), options.views)
     if options.images is not None and not is_calibrated(options):
-        return Labelled(CocoAnnotations(options.calibration), Path(options.images))
+        return Labelled(CocoAnnotations(options.calibration), Path(options.images), options.views)
     return None
 
 

@@ -12,7 +12,7 @@ from ..evaluation.timing import interleaved_ms
 from ..model import PoseModel
 from .budget import Budget, Measurement
 from .emit import Quantised
-from .judge import Judge, Labelled
+from .judge import ByView, Judge, Labelled
 from .search import Key, Outcome
 
 
@@ -29,8 +29,8 @@ def accuracy(
     labelled: Labelled | None,
     outcome: Outcome,
     full: Measurement,
-    before: Sequence[dict[str, Any]],
-    after: Sequence[dict[str, Any]],
+    before: ByView,
+    after: ByView,
     placement: str,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"oks_loss": outcome.chosen.oks_loss, "shift_p99": outcome.chosen.shift, "on": placement}
@@ -41,6 +41,7 @@ def accuracy(
             "protocol": {
                 "annotations": labelled.truth.path.name,
                 "images": len(labelled.ids),
+                "views": labelled.views,
                 "interval": "95 %, paired bootstrap over the pictures, of AP after less AP before, in points of 100",
             },
         }
@@ -71,7 +72,7 @@ def doubt_line(outcome: Outcome, budget: Budget, full: Measurement, images: int)
     return (
         f"With {len(one.kept)} layers in float AP lost {one.cost(budget, full):.2f}; {images} pictures leave in doubt"
         f" whether that is within the budget ({one.ap_loss_bound:.2f} at most). To have more of the network in INT8,"
-        " label more pictures, or bound the OKS that is lost (--max-oks-loss)"
+        " label more pictures, count each in several views (--views 8), or bound the OKS that is lost (--max-oks-loss)"
     )
 
 

@@ -45,6 +45,7 @@ def test_calibrating_and_quantising_in_one_command(edgepose: Call, tmp_path: Pat
         (["--precision", "int8"], "needs calibration"),
         (["--precision", "fp16", "--calibration", "p"], "Calibration is for INT8"),
         (["--max-shift", "3"], "need --calibration"),
+        (["--views", "8"], "need --calibration"),
         (["--precision", "int8", "--calibration", "p", "--max-shift", "3", "--max-oks-loss", "0.1"], "one budget"),
         (["--precision", "int8", "--calibration", "p", "--max-oks-loss", "2"], "2.0 is not in the range"),
         (["--precision", "int8", "--calibration", "nowhere"], "nowhere"),

@@ -60,21 +60,21 @@ def ids() -> list[int]:
 def test_the_value_is_the_difference_of_pycocotools(truth: CocoAnnotations) -> None:
     before, after = results(truth, 3), results(truth, 9, wrong=2)
     expected = truth.statistics(after, ids())["AP"] - truth.statistics(before, ids())["AP"]
-    found = ap_difference(truth, before, after, ids(), resamplings=50)
+    found = ap_difference(truth, [before], [after], ids(), resamplings=50)
     assert found.value == pytest.approx(100 * expected, abs=1e-9)
     assert found.low <= found.value <= found.high
 
 
 def test_equal_results_differ_by_nothing(truth: CocoAnnotations) -> None:
     same = results(truth, 5, wrong=3)
-    found = ap_difference(truth, same, same, ids(), resamplings=50)
+    found = ap_difference(truth, [same], [same], ids(), resamplings=50)
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
 def test_the_interval_says_how_much_hangs_on_single_pictures(truth: CocoAnnotations) -> None:
     good = results(truth, 0)
-    one = ap_difference(truth, good, results(truth, 0, wrong=1), ids(), resamplings=200)
-    six = ap_difference(truth, good, results(truth, 0, wrong=6), ids(), resamplings=200)
+    one = ap_difference(truth, [good], [results(truth, 0, wrong=1)], ids(), resamplings=200)
+    six = ap_difference(truth, [good], [results(truth, 0, wrong=6)], ids(), resamplings=200)
     assert one.high == 0  # a resample may miss the only wrong picture
     assert six.high < 0
     assert six.low < one.low < 0
@@ -82,5 +82,5 @@ def test_the_interval_says_how_much_hangs_on_single_pictures(truth: CocoAnnotati
 
 
 def test_the_draw_is_repeatable(truth: CocoAnnotations) -> None:
-    pair = results(truth, 0), results(truth, 9, wrong=4)
+    pair = [results(truth, 0)], [results(truth, 9, wrong=4)]
     assert ap_difference(truth, *pair, ids(), resamplings=60) == ap_difference(truth, *pair, ids(), resamplings=60)

@@ -154,12 +154,19 @@ def labels(pictures: Path, path: Path) -> Path:
 def test_a_budget_in_ap_is_kept_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
     annotations = labels(pictures, tmp_path / "people.json")
     options = Int8Options(
-        annotations, images=pictures, method="naive", budget=Budget("ap", 2), keep_float=all_but(4), repair=False
+        annotations,
+        images=pictures,
+        method="naive",
+        views=2,
+        budget=Budget("ap", 2),
+        keep_float=all_but(4),
+        repair=False,
     )
     bundle = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
     record = bundle.manifest.calibration
     ap = record["accuracy"]["AP"]
     assert ap["before"] > 30
+    assert record["accuracy"]["protocol"]["views"] == 2
     assert ap["interval"][0] <= ap["after"] - ap["before"] <= ap["interval"][1]
     assert record["budget"] == {"metric": "ap", "limit": 2, "cost": pytest.approx(ap["before"] - ap["after"])}
     chosen = [t for t in record["tried"][:-1] if t["AP"] == round(ap["after"], 3) and t["AP_loss_bound"] <= 2]

@@ -161,7 +161,7 @@ def test_a_lucky_ap_below_a_missed_budget_is_not_looked_for() -> None:
 
 
 def test_ap_gained_with_much_oks_lost_does_not_count() -> None:
-    outcome = Lucky([0.02] * 2, {0: +9.0, 1: +9.0}).search(0.4, "ap")
+    outcome = Lucky([0.06] * 2, {0: +9.0, 1: +9.0}).search(0.4, "ap")
     assert not outcome.met
 
 
