@@ -68,7 +68,7 @@ def doubt_line(outcome: Outcome, budget: Budget, full: Measurement, images: int)
     ]
     if not rest:
         return None
-    one = min(rest, key=lambda m: m.oks_loss)
+    one = min(rest, key=lambda m: len(m.kept))
     return (
         f"With {len(one.kept)} layers in float AP lost {one.cost(budget, full):.2f}; {images} pictures leave in doubt"
         f" whether that is within the budget ({one.ap_loss_bound:.2f} at most). To have more of the network in INT8,"
