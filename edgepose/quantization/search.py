@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,9 +67,9 @@ def search(
     to be dispensable, the most expensive ones first.
 
     Where AP decides, which moves by chance, many candidates would always have a lucky one among them.  Then one layer
-    is quantised, the least urgent one, then two, four and so on, and the search stops where the budget is missed for
-    the first time (Angelopoulos et al., Learn then Test, 2021: tests in a fixed order need no correction for their
-    number).
+    is quantised, the least urgent one, then two, four and so on, at last all, and the search stops where the budget is
+    missed for the first time (Angelopoulos et al., Learn then Test, 2021: tests in a fixed order, from the safest one
+    on, need no correction for their number).
 
     Parameters
     ----------
@@ -96,12 +97,14 @@ def search(
     def outcome(kept: frozenset[Key], reasons: dict[Key, str]) -> Outcome:
         return Outcome(tried[kept], kept, True, list(tried.values()), {k: reasons[k] for k in kept})
 
-    if attempt(frozenset(), "everything quantised"):
-        return outcome(frozenset(), {})
+    by_ap = budget.metric == "ap"
     known = dict.fromkeys(fragile, "known to be fragile: its result is what the decoder reads")
-    if fragile and attempt(fragile, "the layers that the decoder reads"):
-        kept = _pruned(fragile, [], attempt)
-        return outcome(kept, known)
+    if not by_ap:
+        if attempt(frozenset(), "everything quantised"):
+            return outcome(frozenset(), {})
+        if fragile and attempt(fragile, "the layers that the decoder reads"):
+            kept = _pruned(fragile, [], attempt)
+            return outcome(kept, known)
     order = list(rank())
     keys = [(s.stage, s.layer.name) for s in order]
     reasons = {
@@ -112,14 +115,13 @@ def search(
     def first(count: int) -> frozenset[Key]:
         return frozenset(keys[:count])
 
-    if budget.metric == "ap":
-        least = _down(len(keys), lambda count: attempt(first(count), "the most urgent ones"))
-    else:
-        least = _bisected(len(keys), lambda count: attempt(first(count), "the most urgent ones"))
+    least = (_down if by_ap else _bisected)(
+        len(keys), lambda count: attempt(first(count), "the most urgent ones" if count else "everything quantised")
+    )
     if least == len(keys):
         best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
         return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
-    kept = first(least) if budget.metric == "ap" else _pruned(first(least), order, attempt)
+    kept = first(least) if by_ap else _pruned(first(least), order, attempt)
     return outcome(kept, reasons)
 
 
@@ -136,11 +138,10 @@ def _bisected(count: int, fits: Callable[[int], bool]) -> int:
 
 
 def _down(count: int, fits: Callable[[int], bool]) -> int:
-    """``count``, which is taken to fit, less the last of 1, 2, 4, ... that fits before the first that does not."""
-    less = 1
-    while less < count and fits(count - less):
-        less *= 2
-    return count - less // 2
+    """``count``, which is taken to fit, less the last of 1, 2, 4, ..., ``count`` that fits before one does not."""
+    less = [2**i for i in range(count.bit_length()) if 2**i < count] + [count]
+    fitting = list(itertools.takewhile(lambda one: fits(count - one), less))
+    return count - max(fitting, default=0)
 
 
 def _pruned(

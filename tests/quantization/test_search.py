@@ -160,6 +160,13 @@ def test_a_lucky_ap_below_a_missed_budget_is_not_looked_for() -> None:
     assert len(outcome.kept) == 8
 
 
+def test_luck_with_everything_quantised_does_not_help() -> None:
+    lucky = Lucky([0.003] * 10, {0: +9.0})
+    outcome = lucky.search(0.4, "ap")
+    assert len(outcome.kept) == 9
+    assert [len(kept) for kept in lucky.attempts] == [9, 8]
+
+
 def test_ap_gained_with_much_oks_lost_does_not_count() -> None:
     outcome = Lucky([0.06] * 2, {0: +9.0, 1: +9.0}).search(0.4, "ap")
     assert not outcome.met
@@ -175,8 +182,8 @@ def test_a_budget_in_ap_is_kept_and_twice_as_many_layers_in_int8_would_miss_it(
     quantised = len(losses) - len(outcome.kept)
     if outcome.met:
         assert outcome.chosen.meets(Budget("ap", limit), FULL)
-        if outcome.kept and 2 * quantised < len(losses):
-            fewer = frozenset(order[: len(losses) - 2 * quantised])
+        if outcome.kept:
+            fewer = frozenset(order[: max(0, len(losses) - 2 * quantised)])
             assert not world.measure(fewer).meets(Budget("ap", limit), FULL)
     else:
         assert not world.measure(frozenset(order[:-1])).meets(Budget("ap", limit), FULL)
