@@ -160,6 +160,22 @@ def test_a_lucky_ap_below_a_missed_budget_is_not_looked_for() -> None:
     assert len(outcome.kept) == 8
 
 
+def test_a_detector_is_quantised_after_the_network_behind_it_where_ap_decides() -> None:
+    class Pair(World):
+        def __init__(self) -> None:
+            super().__init__([])
+            self.losses = {(0, "box"): 0.001, (1, "head"): 0.002, (1, "body"): 0.003}
+            self.macs = [1, 1, 1]
+
+        def rank(self) -> list[Sensitivity]:
+            found = [Sensitivity(i, Layer(name, "Conv", 1, 1), v, 1 / 3) for (i, name), v in self.losses.items()]
+            return sorted(found, key=lambda s: -s.urgency)
+
+    pair = Pair()
+    assert pair.search(0.55, "ap").kept == {(0, "box")}
+    assert [sorted(kept) for kept in pair.attempts] == [[(0, "box"), (1, "body")], [(0, "box")], []]
+
+
 def test_luck_with_everything_quantised_does_not_help() -> None:
     lucky = Lucky([0.003] * 10, {0: +9.0})
     outcome = lucky.search(0.4, "ap")
