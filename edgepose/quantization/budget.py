@@ -43,8 +43,7 @@ DEFAULT_AP, DEFAULT_OKS = Budget("ap", 0.4), Budget("oks", 0.01)
 
 
 #: Loss of OKS that a budget of an AP point allows.  Joints that two places compete for cost OKS and, over many
-#: pictures, no AP: Ultralight-SimplePose lost a fifth of a point with .03.  What loses more than this has not kept its
-#: AP on the pictures at hand, but found other poses that happen to fit.
+#: pictures, hardly any AP.  What loses more than this has not kept its AP, but found other poses that happen to fit.
 OKS_OF_A_POINT = 0.1
 
 

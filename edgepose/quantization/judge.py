@@ -16,7 +16,7 @@ from ..errors import DeviceError, PluginError
 from ..estimator import Stage
 from ..evaluation.bootstrap import Results, ap_difference
 from ..evaluation.coco import CocoAnnotations
-from ..evaluation.runner import evaluate
+from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.timing import median_ms
 from ..evaluation.views import views
 from ..loading import load, open_stage, place
@@ -121,11 +121,15 @@ class Judge:
             everything = [c for part in compared for c in part]
             # A detector's own answers count by the poses that follow from them, where there are pictures to see it in.
             by_results = len(stages) > 1 and self.labelled is not None
-            results = self._results(artifact, with_ap, by_results)
+            seen = self._evaluations(artifact, with_ap, by_results)
+            results: ByView = [one.results for one in seen]
         if precision == "fp32":
             self._full = results
         lost = oks_loss(compare_results(self._full[0], results[0]) if by_results else everything)
-        ap, bound = self._ap(results) if with_ap else (None, None)
+        ap = bound = None
+        if self.labelled is not None and with_ap:
+            ap = 100 * float(np.mean([one.statistics["AP"] for one in seen]))
+            bound = -ap_difference(self.labelled.truth, self._full, results, self.labelled.ids).at_least
         return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size, bound), results
 
     def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
@@ -147,7 +151,7 @@ class Judge:
             return Artifact(artifact.name, sources)
         return artifact
 
-    def _results(self, artifact: Artifact, with_ap: bool, by_results: bool) -> ByView:
+    def _evaluations(self, artifact: Artifact, with_ap: bool, by_results: bool) -> list[Evaluation]:
         """Of every view for AP, of the pictures as they are to compare results."""
         if self.labelled is None or not (with_ap or by_results):
             return []
@@ -155,14 +159,6 @@ class Judge:
         boxes: Literal["gt"] | None = "gt" if artifact.stages[0].spec.is_top_down else None
         with load(artifact, detector=None, min_score=MIN_SCORE) as estimator:
             return [
-                evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes, view=view).results
+                evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes, view=view)
                 for view in views(self.labelled.views if with_ap else 1)
             ]
-
-    def _ap(self, results: ByView) -> tuple[float | None, float | None]:
-        """AP in points of 100, and how much less than FP32 it is at most."""
-        if self.labelled is None:
-            return None, None
-        truth, ids = self.labelled.truth, self.labelled.ids
-        ap = 100 * float(np.mean([truth.statistics(one, ids)["AP"] for one in results]))
-        return ap, -ap_difference(truth, self._full, results, ids).at_least

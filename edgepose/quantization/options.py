@@ -100,13 +100,24 @@ def samples_for(model: PoseModel, options: Int8Options, limit: int) -> Calibrati
 
 
 def labelled_for(options: Int8Options) -> Labelled | None:
-    """Labelled pictures, if there are any."""
+    """Labelled pictures, if there are any.
+
+    Raises
+    ------
+    InputError
+        If annotations are without pictures, or views without annotations.
+    """
     if options.annotations is not None:
         if options.annotated_images is None:
             raise InputError("Annotations need the folder of their pictures.", hint="Give --annotated-images.")
         return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images), options.views)
     if options.images is not None and not is_calibrated(options):
         return Labelled(CocoAnnotations(options.calibration), Path(options.images), options.views)
+    if options.views != 1:
+        raise InputError(
+            "Only labelled pictures count in several views.",
+            hint="Calibrate with a COCO JSON and --images, give --annotations, or leave out --views.",
+        )
     return None
 
 

@@ -223,6 +223,14 @@ def test_every_layer_in_float_is_no_int8(pictures: Path, tmp_path: Path) -> None
     assert not (tmp_path / "b").exists()
 
 
+def test_views_without_labels_are_refused(pictures: Path, tmp_path: Path) -> None:
+    options = Int8Options(pictures, views=8)
+    with pytest.raises(InputError, match="Only labelled pictures") as caught:
+        convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
+    assert "--annotations" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_calibration_twice_or_for_a_float_precision_is_refused(pictures: Path) -> None:
     with pytest.raises(ConversionError, match="twice"):
         convert("fast", precision="int8", calibration=pictures, int8=Int8Options(pictures))
