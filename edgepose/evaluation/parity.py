@@ -66,7 +66,8 @@ class Comparison:
     lost
         Joints that count and that only one of the two found.
     oks
-        float64 [P]: OKS of each person with the same person of the reference; empty where the joints have no sigmas.
+        float64 [P]: OKS of each person with the same person of the reference, over the joints that count; one that the
+        model did not find has a similarity of 0.  Empty where the joints have no sigmas.
     oks_scores
         float64 [P]: score that the reference gives each of them.
     people
@@ -312,10 +313,13 @@ def _compare_people(
     extra = [i for i in spare if i not in known]
     oks, measured = [], []
     if keypoints is not None and keypoints.sigmas:
-        measured = [i for i in range(len(rows)) if counted[i].any()]
+        expected = strong & sure & (ours[..., 2] > 0)
+        placed = theirs[..., :2].astype(np.float64)
+        placed[theirs[..., 2] <= 0] = np.inf
+        measured = [i for i in range(len(rows)) if expected[i].any()]
         for i in measured:
-            here, there = theirs[i : i + 1].astype(np.float64), ours[i : i + 1].astype(np.float64)
-            oks.append(pairwise_oks(here, there, true.areas[rows[i]], keypoints, counted[i])[0, 0])
+            here, there = placed[i : i + 1], ours[i : i + 1].astype(np.float64)
+            oks.append(pairwise_oks(here, there, true.areas[rows[i]], keypoints, expected[i])[0, 0])
     return Comparison(
         "",
         "",

@@ -138,6 +138,16 @@ def test_a_joint_that_one_of_the_two_does_not_find_is_lost() -> None:
         parity = compare(*pair, "p")
         assert parity.lost == 1
         assert len(parity.shifts) == 2
+    # What the reference does not find is nothing that OKS could ask for.
+    assert compare(true, mine, "p").oks[0] == pytest.approx(2 / 3)
+    assert compare(mine, true, "p").oks[0] == pytest.approx(1)
+
+
+def test_a_person_of_whom_nothing_is_found_has_no_oks() -> None:
+    true, mine = crop_answer(maps({(3, 4): 0.9}, {(2, 2): 0.8}, {(5, 5): 0.8})), crop_answer(maps({}, {}, {}))
+    parity = compare(true, mine, "p")
+    assert (parity.lost, list(parity.oks)) == (3, [0])
+    assert parity.oks_scores[0] > 0
 
 
 def test_values_that_are_not_finite_fail() -> None:
