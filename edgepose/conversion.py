@@ -147,6 +147,11 @@ def check_target(to: str, precision: str, int8: Int8Options | None, own: Mapping
         )
     if precision != "int8" and int8 is not None:
         raise ConversionError(f"Calibration is for INT8, not for {precision}.", hint="Use --precision int8.")
+    if target.scheme is None and int8 is not None and int8.promises:
+        raise ConversionError(
+            f"'{to}' quantises weights by itself and keeps no budget, so {', '.join(int8.promises)} cannot be had.",
+            hint="Leave them out, or convert to another target.",
+        )
     if precision == "int8" and target.scheme is not None and int8 is None:
         raise ConversionError(
             f"INT8 for '{to}' needs calibration.",

@@ -56,6 +56,20 @@ def write_whole(path: str | Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def refuse_unwritable(path: str | Path) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Raises
+    ------
+    InputError
+        If the path is a folder, or its folder does not exist.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"the folder '{path.parent}' does not exist"
+        raise InputError(f"Cannot write '{path}': {reason}.")
+
+
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file in hexadecimal, read in pieces.
 

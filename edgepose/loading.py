@@ -177,9 +177,13 @@ def _place(source: StageSource, asked: Device, name: str | None) -> tuple[Runtim
             obstacles.append(f"{candidate.name} is not available (looked for {probe.looked_for}). {probe.remedy}")
     if not obstacles and not absent:
         where = sorted({d for r in fitting for d in r.devices})
+        targets = sorted(
+            {t for n in runtimes() for r in [load_runtime(n)] if asked.name in r.devices for t in r.targets}
+        )
         raise DeviceError(
             f"A '{source.target}' engine does not run on the device '{asked}'.",
-            hint=f"It runs on: {', '.join(where)}. Convert the model for {asked.name} with: edgepose convert --to ...",
+            hint=f"It runs on: {', '.join(where)}. Convert the model for {asked.name} with: edgepose convert CHECKPOINT"
+            f" --to {' | '.join(targets)}",
         )
     raise DeviceError(f"Cannot run on '{asked}'.", hint=" ".join(dict.fromkeys(obstacles or absent)))
 

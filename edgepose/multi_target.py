@@ -115,6 +115,11 @@ def convert_all(
         raise InputError("There is no target or no precision to convert to.")
     for name in names:
         converter(name)
+    if len(names) > 1 and target is not None and target.int8 is not None and target.int8.picture is not None:
+        raise InputError(
+            "The picture of what INT8 tried is of one target, and each would write over the one before.",
+            hint="Leave it out (--pareto), or convert to one target at a time.",
+        )
     parent = Path(output) if output is not None else Path()
     try:
         parent.mkdir(parents=True, exist_ok=True)

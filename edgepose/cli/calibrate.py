@@ -57,6 +57,7 @@ def command(
     The ranges are used with: edgepose convert MODEL --precision int8 --calibration FILE.json
     """
     from ..errors import InputError
+    from ..files import refuse_unwritable
     from ..importing import ImportOptions, import_model
     from ..quantization.aimet_files import encodings_of, write_encodings
     from ..quantization.gluoncv_ranges import ranges_of
@@ -64,7 +65,7 @@ def command(
     if percentile is not None and method != "percentile":
         raise click.UsageError("--percentile belongs to --method percentile.")
     for path in filter(None, (output, encodings)):
-        _refuse_unwritable(Path(path))
+        refuse_unwritable(path)
     options = ImportOptions(architecture=architecture, spec=spec, input_size=input_size)
     stages = import_model(checkpoint, options, lambda line: click.echo(f"edgepose: {line}", err=True)).stages
     if len(stages) > 1:
@@ -125,15 +126,6 @@ def _read(path: str, model: PoseModel) -> Ranges:
     ranges = Ranges.load(path) if own else read_encodings(path).ranges()
     ranges.check(model.graph, f"ranges of '{path}'")
     return ranges
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
-    from ..errors import InputError
-
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else f"the folder '{path.parent}' does not exist"
-        raise InputError(f"Cannot write '{path}': {reason}.")
 
 
 def _told(ranges: Ranges) -> str:

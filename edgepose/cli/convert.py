@@ -108,7 +108,7 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
     "--max-ap-drop",
     type=click.FloatRange(min=0),
     metavar="P",
-    help="INT8: AP points of 100 that may be lost, with 95 % confidence.",
+    help="INT8: AP points of 100 that may be lost, with 95 % confidence; and a tenth of that in OKS.",
 )
 @click.option(
     "--views",
@@ -122,10 +122,12 @@ def _own(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
 )
 @click.option("--samples", metavar="PATH", help="INT8: other pictures than the calibration's to measure the loss on.")
 @click.option("--annotations", metavar="JSON", help="INT8: other labels than the calibration's to measure AP on.")
-@click.option("--annotated-images", metavar="DIR", help="INT8: folder of their pictures.")
+@click.option(
+    "--annotated-images", metavar="DIR", help="INT8: folder of their pictures, or of a COCO JSON in --samples."
+)
 @click.option("--keep-float", multiple=True, metavar="LAYER", help="INT8: a layer that stays in float; several times.")
 @click.option("--repair/--no-repair", default=True, help="INT8: balance and repair before layers go back to float.")
-@click.option("--pareto", metavar="FILE.png", help="INT8: draw everything that was tried.")
+@click.option("--pareto", metavar="FILE.png", help="INT8: draw what the search tried.")
 @click.option(
     "-o",
     "--output",
@@ -186,13 +188,14 @@ def command(
         return 1 if any(row.folder is None for row in rows) else 0
     (to,) = targets
     if output is not None and output.lower().endswith(".onnx"):
-        from ..conversion import embedded_for
+        from ..conversion import check_target, embedded_for
         from ..importing import import_checkpoint
 
         if own:
             raise click.UsageError("--option is of a target, and a bare .onnx file has none.")
         if to != "onnx" or precision != "fp32":
             raise click.UsageError("A bare .onnx file is written with --to onnx --precision fp32; give a folder to -o.")
+        check_target(to, precision, quantisation)
         path = embedded_for(import_checkpoint(checkpoint, options, report), to, embed).save(output)
         click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         return 0

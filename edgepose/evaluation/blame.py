@@ -89,7 +89,11 @@ class Blame:
         """The chain, a line a step, and the verdict."""
         lines = [f"  {step.to_text()}" for step in self.steps]
         first = self.first
-        verdict = "no step differs" if first is None else f"the first step that differs is {first.name}: {first.cause}"
+        verdict = (
+            "no step differs by more than its precision explains"
+            if first is None
+            else f"the first step that differs is {first.name}: {first.cause}"
+        )
         return "\n".join([f"blame    on {self.picture}: {verdict}", *lines])
 
 

@@ -160,7 +160,8 @@ class _Chain:
         role, worst = max(errors.items(), key=lambda item: item[1].relative)
         size = f"'{role}' differs by up to {worst.largest:.3g} where values go up to {worst.scale:.3g}"
         if worst.relative <= self._pair.tolerance:
-            return Found("network", "same", size if worst.largest else "")
+            within = f"{size}, within what {self._pair.model_source.precision} explains ({self._pair.tolerance:g})"
+            return Found("network", "same", within if worst.largest else "")
         cause = blame_network(
             (self._pair.reference_source, self._pair.model_source),
             tuple({s.spec.input.name: to_tensor(self._fitted.pixels[:1], s.spec.input)} for s in (self._true, ours)),

@@ -84,7 +84,8 @@ def evaluate(
     folder = Path(images)
     if not folder.is_dir():
         raise InputError(f"'{images}' is not a folder of pictures.")
-    wanted = [r for r in annotations.images if image_ids is None or r["id"] in set(image_ids)][:limit]
+    only = None if image_ids is None else set(image_ids)
+    wanted = [r for r in annotations.images if only is None or r["id"] in only][:limit]
     if not wanted:
         raise InputError(f"'{annotations.path}' has no image to evaluate.")
     results: list[dict[str, Any]] = []

@@ -34,7 +34,8 @@ class Budget:
             raise InputError(f"The budget is {self.limit}; it must be a number of at least 0.")
 
     def __str__(self) -> str:
-        return f"at most {self.limit:g} {_UNITS[self.metric]}"
+        most = f"at most {self.limit:g} {_UNITS[self.metric]}"
+        return f"{most} with 95 % confidence, and {OKS_OF_A_POINT * self.limit:g} OKS" if self.metric == "ap" else most
 
 
 #: Where the user sets none: Intel's largest published loss of an INT8 pose network; without labels, a loss of OKS of
@@ -62,7 +63,7 @@ class Measurement:
     shift
         99th percentile of the joints' distance from the FP32 model's, in pixels of the inputs.
     ms
-        Median milliseconds of one input through all networks.
+        Median milliseconds of one input through all networks; None where the target's engines do not run here.
     size
         Bytes of the engines.
     ap_loss_bound
@@ -73,7 +74,7 @@ class Measurement:
     ap: float | None
     oks_loss: float
     shift: float
-    ms: float
+    ms: float | None
     size: int
     ap_loss_bound: float | None = None
 
@@ -86,6 +87,10 @@ class Measurement:
         assert self.ap is not None
         assert full.ap is not None
         return full.ap - self.ap
+
+    def distance(self, budget: Budget, full: Measurement) -> float:
+        """How far it lies from the FP32 model, to choose the nearest one: the cost, but OKS where AP decides."""
+        return self.oks_loss if budget.metric == "ap" else self.cost(budget, full)
 
     def meets(self, budget: Budget, full: Measurement) -> bool:
         """Whether it stays within the budget.
@@ -113,6 +118,6 @@ class Measurement:
             "AP_loss_bound": None if self.ap_loss_bound is None else round(self.ap_loss_bound, 3),
             "oks_loss": round(self.oks_loss, 6),
             "shift_p99": round(self.shift, 4),
-            "ms": round(self.ms, 3),
+            "ms": None if self.ms is None else round(self.ms, 3),
             "bytes": self.size,
         }

@@ -146,7 +146,12 @@ def oks_loss(comparisons: Sequence[Comparison]) -> float:
     return 1 - float((scores * oks).sum()) / total
 
 
-def shift_p99(comparisons: Sequence[Comparison]) -> float:
-    """Distance in pixels of the inputs that one joint in a hundred exceeds; 0 if no joint counts."""
-    shifts = np.concatenate([c.shifts for c in comparisons] or [np.zeros(0)])
-    return float(np.percentile(shifts, 99)) if len(shifts) else 0.0
+def shift_p99(comparisons: Sequence[Comparison], farthest: float) -> float:
+    """Distance in pixels of the inputs that one joint in a hundred exceeds; 0 if no joint counts.
+
+    A joint that only one of the two networks finds counts as ``farthest``, the diagonal of the input.
+    """
+    shifts = [c.shifts for c in comparisons]
+    lost = np.full(sum(c.lost for c in comparisons), farthest)
+    everything = np.concatenate([*shifts, lost])
+    return float(np.percentile(everything, 99)) if len(everything) else 0.0

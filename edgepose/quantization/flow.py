@@ -16,8 +16,8 @@ from .emit import Quantised
 from .form_choice import FormChoice, Measured
 from .forms import Form, exact_forms, repaired
 from .judge import Build, Judge
-from .options import COMPARED, Int8Options, Report, Steps, labelled_for, samples_for
-from .pareto import save_picture, table
+from .options import COMPARED, Int8Options, Report, Steps, labelled_for, samples_for, unread
+from .pareto import refuse_picture, save_picture, table
 from .placement import Layer, quantisable
 from .ranges import Ranges
 from .record import accuracy, accuracy_line, doubt_line, reasons, speed
@@ -28,6 +28,9 @@ from .sensitivity import Sensitivity, sensitivities
 #: Where a bundle keeps the ranges of its networks, each behind its role where there are two; those of another form of
 #: the network have "balanced." in front.
 RANGES = "ranges.json"
+#: Labelled pictures for a budget in AP, at least: with fewer, all of them could go one way by chance in more than one
+#: case of twenty (1 / 2**4).
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,20 @@ def quantise(
     always = _always(options.keep_float, layers, roles)
     if all((i, layer.name) in always for i, part in enumerate(layers) for layer in part):
         raise InputError("No layer is left to quantise.", hint="Use --precision fp16, or keep fewer layers in float.")
+    if options.picture is not None:
+        refuse_picture(options.picture)
+    _refuse_without_sigmas(models)
     labelled = labelled_for(options)
     budget = options.budget or (DEFAULT_AP if labelled else DEFAULT_OKS)
-    if budget.metric == "ap" and labelled is None:
-        raise InputError(
-            "A budget in AP needs labelled pictures.",
-            hint="Calibrate with a COCO JSON and --images, give --annotations, or use --max-oks-loss.",
-        )
     by_ap = budget.metric == "ap"
     report("the FP32 model's poses, to compare with")
     references = [Reference(m, samples_for(m, options, COMPARED), COMPARED) for m in models]
     judge = Judge(build, references, labelled)
     full, results_full = judge.measure(models, "fp32")
+    if judge.unreadable:
+        report(f"AP is measured without {unread(judge.unreadable)}")
+    if by_ap and labelled is not None:
+        _refuse_few(len(labelled.with_people(judge.ids)))
 
     def written(key: Key) -> str:
         return key[1] if len(models) == 1 else f"{roles[key[0]]}/{key[1]}"
@@ -130,7 +135,7 @@ def quantise(
     best: tuple[Outcome, Form, dict[frozenset[Key], Measured]] | None = None
     for form, whole in choice.candidates(exact_forms(models, scheme, options, report), repair):
         outcome, measured = searched(form, whole)
-        if best is None or outcome.met or outcome.chosen.oks_loss < best[0].chosen.oks_loss:
+        if best is None or outcome.met or outcome.chosen.distance(budget, full) < best[0].chosen.distance(budget, full):
             best = outcome, form, measured
         if outcome.met:
             break
@@ -144,7 +149,7 @@ def quantise(
         raise InputError(
             f"INT8 cannot meet the budget ({budget}): the nearest loses {lost}.\n{tried}",
             hint="Calibrate with more typical pictures or another --method, or use --precision fp16."
-            if not by_ap
+            if (outcome.chosen.ap_loss_bound or 0.0) <= budget.limit or not by_ap
             else "Label more pictures, bound the OKS that is lost (--max-oks-loss), or use --precision fp16.",
         )
     report("\n" + tried)
@@ -160,11 +165,11 @@ def quantise(
         "forms": choice.seen,
         "float": reasons(outcome, always, final, written),
         "budget": {"metric": budget.metric, "limit": budget.limit, "cost": outcome.chosen.cost(budget, full)},
-        "accuracy": accuracy(labelled, outcome, full, results_full, measured[outcome.kept][1], judge.placement),
+        "accuracy": accuracy(judge, outcome, full, results_full, measured[outcome.kept][1]),
         "speed": took,
         "tried": [m.to_dict() for m in [*outcome.tried, full]],
     }
-    doubt = doubt_line(outcome, budget, full, len(labelled.ids)) if labelled is not None else None
+    doubt = doubt_line(outcome, budget, full, len(judge.ids))
     for line in (accuracy_line(record["accuracy"]), took["verdict"], doubt):
         if line is not None:
             report(line)
@@ -182,6 +187,24 @@ def _always(names: Collection[str], layers: Sequence[Sequence[Layer]], roles: Se
             raise InputError(f"There is no layer '{name}' to keep in float.", hint=f"Some of its layers: {listed}.")
         found |= keys
     return frozenset(found)
+
+
+def _refuse_without_sigmas(models: Sequence[PoseModel]) -> None:
+    for keypoints in (m.spec.keypoints for m in models):
+        if keypoints is not None and not keypoints.sigmas:
+            raise InputError(
+                f"Keypoint set '{keypoints.name}' has no sigmas, so the OKS that INT8 loses cannot be measured.",
+                hint="Give the set 'sigmas' in the spec, one for each keypoint.",
+            )
+
+
+def _refuse_few(pictures: int) -> None:
+    if pictures < FEWEST:
+        raise InputError(
+            f"People are labelled in {pictures} pictures; a budget in AP is kept with 95 % confidence, which takes"
+            f" {FEWEST} at least.",
+            hint="Label some dozens of pictures, or use --max-oks-loss, which needs no labels.",
+        )
 
 
 def _fragile(models: Sequence[PoseModel], layers: Sequence[Sequence[Layer]]) -> frozenset[Key]:

@@ -42,8 +42,8 @@ class FormChoice:
         """The form to search in, and others in case the search fails there.
 
         The first one that is within the budget with everything quantised; else the nearest ones in OKS, each with
-        learned rounding and corrected biases if that is better still.  For a budget in AP always the nearest ones in
-        OKS: the best AP of several forms is luck.
+        learned rounding and corrected biases if that is better still.  For a budget in AP only the nearest one in OKS:
+        the best AP of several forms is luck, and a second search would have its own one case in twenty to be wrong.
 
         Parameters
         ----------
@@ -65,8 +65,9 @@ class FormChoice:
             except StopIteration:
                 break
         networks: list[object] = []
+        most = 1 if self._budget.metric == "ap" else SEARCHED
         for one in measured:
-            if any(one[0].models is other for other in networks) or len(networks) == SEARCHED:
+            if any(one[0].models is other for other in networks) or len(networks) == most:
                 continue
             networks.append(one[0].models)
             if repaired is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,8 +53,12 @@ class Labelled:
 
     @property
     def ids(self) -> list[int]:
-        """The pictures that count."""
+        """The pictures that the annotations name."""
         return [int(r["id"]) for r in self.truth.images]
+
+    def with_people(self, ids: Sequence[int]) -> list[int]:
+        """Those of some pictures in which somebody has labelled keypoints."""
+        return [i for i in ids if self.truth.people(i)]
 
 
 class Judge:
@@ -73,6 +78,9 @@ class Judge:
         self._build, self._references, self.labelled = build, references, labelled
         #: What the last candidate ran on, and whether that is the target's own runtime.
         self.placement, self.on_target = "", True
+        #: The labelled pictures that count, and why others cannot be read; known once the FP32 networks are measured.
+        self.ids = [] if labelled is None else labelled.ids
+        self.unreadable: Mapping[str, str] = {}
         self._full: list[Results] = []
 
     @property
@@ -108,12 +116,14 @@ class Judge:
         """
         with TemporaryDirectory() as name:
             folder = Path(name)
-            artifact = self._runnable(models, precision, folder)
+            made = self._build(models, precision, folder)
             size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+            artifact = self._runnable(made, models, precision, folder)
             stages = [open_stage(source, *place(source)) for source in artifact.stages]
             try:
                 compared = [r.compare(s) for r, s in zip(self._references, stages, strict=True)]
-                ms = sum(median_ms(s, r.pixels) for r, s in zip(self._references, stages, strict=True))
+                # The times of another runtime would mislead.
+                taken = [median_ms(s, p) for s, p in zip(stages, self.inputs, strict=True) if self.on_target]
                 self.placement = "; ".join(dict.fromkeys(s.session.placement for s in stages))
             finally:
                 for stage in stages:
@@ -125,20 +135,23 @@ class Judge:
             results: ByView = [one.results for one in seen]
         if precision == "fp32":
             self._full = results
+            self._leave_out(seen)
         lost = oks_loss(compare_results(self._full[0], results[0]) if by_results else everything)
         ap = bound = None
         if self.labelled is not None and with_ap:
             ap = 100 * float(np.mean([one.statistics["AP"] for one in seen]))
-            bound = -ap_difference(self.labelled.truth, self._full, results, self.labelled.ids).at_least
-        return Measurement(tuple(kept), ap, lost, shift_p99(everything), ms, size, bound), results
+            bound = -ap_difference(self.labelled.truth, self._full, results, self.ids).at_least
+        farthest = max(math.hypot(*p.shape[1:3]) for p in self.inputs)
+        ms = sum(taken) if self.on_target else None
+        return Measurement(tuple(kept), ap, lost, shift_p99(everything, farthest), ms, size, bound), results
 
     def stages(self, models: Sequence[PoseModel], precision: str, folder: Path) -> list[Stage]:
         """Loaded engines of graphs, in ``folder``; the caller closes their sessions."""
-        return [open_stage(s, *place(s)) for s in self._runnable(models, precision, folder).stages]
+        artifact = self._runnable(self._build(models, precision, folder), models, precision, folder)
+        return [open_stage(s, *place(s)) for s in artifact.stages]
 
-    def _runnable(self, models: Sequence[PoseModel], precision: str, folder: Path) -> Artifact:
+    def _runnable(self, artifact: Artifact, models: Sequence[PoseModel], precision: str, folder: Path) -> Artifact:
         """The target's engines; the graphs themselves, in ONNX Runtime, where nothing here runs such engines."""
-        artifact = self._build(models, precision, folder)
         try:
             for source in artifact.stages:
                 place(source)
@@ -158,7 +171,16 @@ class Judge:
         # A top-down network by itself looks at the annotated people.
         boxes: Literal["gt"] | None = "gt" if artifact.stages[0].spec.is_top_down else None
         with load(artifact, detector=None, min_score=MIN_SCORE) as estimator:
+            truth, images = self.labelled.truth, self.labelled.images
             return [
-                evaluate(estimator, self.labelled.truth, self.labelled.images, boxes=boxes, view=view)
+                evaluate(estimator, truth, images, boxes=boxes, image_ids=self.ids, view=view)
                 for view in views(self.labelled.views if with_ap else 1)
             ]
+
+    def _leave_out(self, seen: Sequence[Evaluation]) -> None:
+        """Leave out what cannot be read: pictures without results would make every loss smaller than it is."""
+        self.unreadable = {name: why for one in seen for name, why in one.unreadable.items()}
+        if self.labelled is not None and self.unreadable:
+            self.ids = [i for i in self.ids if self.labelled.truth.coco.imgs[i]["file_name"] not in self.unreadable]
+            for one in seen:
+                one.statistics.update(self.labelled.truth.statistics(one.results, self.ids))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,19 @@ class Int8Options:
     repair: bool = True
     picture: str | Path | None = None
 
+    @property
+    def promises(self) -> list[str]:
+        """What was asked for, beside calibration, that only a search within a budget gives."""
+        asked = {
+            "a budget": self.budget is not None,
+            "layers in float": bool(self.keep_float),
+            "views": self.views != 1,
+            "samples": self.samples is not None,
+            "annotations": self.annotations is not None,
+            "a picture of what was tried": self.picture is not None,
+        }
+        return [name for name, given in asked.items() if given]
+
 
 def ranges_for(model: PoseModel, options: Int8Options, method: str, report: Report) -> Ranges:
     """Ranges for a network: calibrated by a method, read from a file, or those that came with the checkpoint."""
@@ -79,7 +92,10 @@ def ranges_for(model: PoseModel, options: Int8Options, method: str, report: Repo
     if _is_ranges(path):
         return Ranges.load(path)
     samples = calibration_set(path, model.spec, images=options.images, limit=options.limit)
-    return calibrate(model, samples, method, on_sample=Steps(report, f"calibrating ({method})", len(samples)))
+    ranges = calibrate(model, samples, method, on_sample=Steps(report, f"calibrating ({method})", len(samples)))
+    if samples.unreadable:
+        report(f"calibrated without {unread(samples.unreadable)}")
+    return ranges
 
 
 def samples_for(model: PoseModel, options: Int8Options, limit: int) -> CalibrationSet:
@@ -91,28 +107,46 @@ def samples_for(model: PoseModel, options: Int8Options, limit: int) -> Calibrati
         If only ranges were given.
     """
     if options.samples is not None:
-        return calibration_set(options.samples, model.spec, images=options.annotated_images, limit=limit)
+        is_coco = Path(options.samples).suffix.lower() == ".json"
+        images = options.annotated_images or options.images if is_coco else None
+        if is_coco and images is None:
+            raise InputError(
+                f"The samples '{options.samples}' need the folder of their pictures.", hint="Give --annotated-images."
+            )
+        return calibration_set(options.samples, model.spec, images=images, limit=limit)
     if is_calibrated(options):
         raise InputError(
             "Ranges alone do not say what INT8 costs.", hint="Give some pictures to measure it on with --samples."
         )
+    # Who means a single picture for the ranges means it here as well.
+    limit = limit if options.limit > 1 else 1
     return calibration_set(options.calibration, model.spec, images=options.images, limit=limit)
 
 
 def labelled_for(options: Int8Options) -> Labelled | None:
-    """Labelled pictures, if there are any.
+    """Labelled pictures, if there are any; the COCO JSON of a calibration may have boxes and no keypoints.
 
     Raises
     ------
     InputError
-        If annotations are without pictures, or views without annotations.
+        If annotations are without pictures or keypoints, or views or a budget in AP without annotations.
     """
     if options.annotations is not None:
         if options.annotated_images is None:
             raise InputError("Annotations need the folder of their pictures.", hint="Give --annotated-images.")
-        return Labelled(CocoAnnotations(options.annotations), Path(options.annotated_images), options.views)
-    if options.images is not None and not is_calibrated(options):
-        return Labelled(CocoAnnotations(options.calibration), Path(options.images), options.views)
+        return _labelled(options.annotations, options.annotated_images, options.views)
+    is_coco = Path(options.calibration).suffix.lower() == ".json" and not is_calibrated(options)
+    if options.images is not None and is_coco:
+        try:
+            return _labelled(options.calibration, options.images, options.views)
+        except InputError:
+            if options.views != 1 or (options.budget is not None and options.budget.metric == "ap"):
+                raise
+    if options.budget is not None and options.budget.metric == "ap":
+        raise InputError(
+            "A budget in AP needs labelled pictures.",
+            hint="Calibrate with a COCO JSON and --images, give --annotations, or use --max-oks-loss.",
+        )
     if options.views != 1:
         raise InputError(
             "Only labelled pictures count in several views.",
@@ -121,9 +155,24 @@ def labelled_for(options: Int8Options) -> Labelled | None:
     return None
 
 
+def unread(unreadable: Mapping[str, str]) -> str:
+    """What to say of pictures that cannot be read: how many, and the first one's reason."""
+    return f"{len(unreadable)} pictures that cannot be read; {next(iter(unreadable.values()))}"
+
+
 def is_calibrated(options: Int8Options) -> bool:
     """Whether the ranges are given, so that the network must stay as it is."""
     return options.calibration == IMPORTED or _is_ranges(Path(options.calibration))
+
+
+def _labelled(annotations: str | Path, images: str | Path, count: int) -> Labelled:
+    labelled = Labelled(CocoAnnotations(annotations), Path(images), count)
+    if not labelled.with_people(labelled.ids):
+        raise InputError(
+            f"'{annotations}' labels nobody's keypoints, so there is no AP.",
+            hint="Give other labels with --annotations, or use --max-oks-loss.",
+        )
+    return labelled
 
 
 def _is_ranges(path: Path) -> bool:

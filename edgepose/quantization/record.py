@@ -12,7 +12,7 @@ from ..evaluation.timing import interleaved_ms
 from ..model import PoseModel
 from .budget import Budget, Measurement
 from .emit import Quantised
-from .judge import ByView, Judge, Labelled
+from .judge import ByView, Judge
 from .search import Key, Outcome
 
 
@@ -26,21 +26,21 @@ def reasons(
 
 
 def accuracy(
-    labelled: Labelled | None,
+    judge: Judge,
     outcome: Outcome,
     full: Measurement,
     before: ByView,
     after: ByView,
-    placement: str,
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {"oks_loss": outcome.chosen.oks_loss, "shift_p99": outcome.chosen.shift, "on": placement}
+    one, labelled = outcome.chosen, judge.labelled
+    record: dict[str, Any] = {"oks_loss": one.oks_loss, "shift_p99": one.shift, "on": judge.placement}
     if labelled is not None:
-        apart = ap_difference(labelled.truth, before, after, labelled.ids)
+        apart = ap_difference(labelled.truth, before, after, judge.ids)
         record |= {
-            "AP": {"before": full.ap, "after": outcome.chosen.ap, "interval": [apart.low, apart.high]},
+            "AP": {"before": full.ap, "after": one.ap, "interval": [apart.low, apart.high]},
             "protocol": {
                 "annotations": labelled.truth.path.name,
-                "images": len(labelled.ids),
+                "images": len(judge.ids),
                 "views": labelled.views,
                 "interval": "95 %, paired bootstrap over the pictures, of AP after less AP before, in points of 100",
             },

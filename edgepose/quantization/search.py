@@ -25,7 +25,7 @@ class Outcome:
     Attributes
     ----------
     chosen
-        The measurement to go with; the least loss of all if the budget cannot be met.
+        The measurement to go with; the nearest one to the FP32 model of all if the budget cannot be met.
     kept
         The layers that it has in float.
     met
@@ -122,7 +122,7 @@ def search(
         len(keys), lambda count: attempt(first(count), "the most urgent ones" if count else "everything quantised")
     )
     if least == len(keys):
-        best = min(tried, key=lambda k: (tried[k].oks_loss, tried[k].cost(budget, full)))
+        best = min(tried, key=lambda k: (tried[k].distance(budget, full), tried[k].oks_loss))
         return Outcome(tried[best], best, False, list(tried.values()), {k: {**known, **reasons}[k] for k in best})
     kept = first(least) if by_ap else _pruned(first(least), order, attempt)
     return outcome(kept, reasons)

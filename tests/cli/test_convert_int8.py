@@ -59,3 +59,37 @@ def test_wrong_use_is_exit_2_and_says_what_to_do(
     assert done.code == 2
     assert problem in done.err
     assert not (tmp_path / "b").exists()
+
+
+def test_a_bare_graph_takes_no_calibration(edgepose: Call, tmp_path: Path) -> None:
+    done = edgepose("convert", "fast", "--to", "onnx", "-o", tmp_path / "b.onnx", "--calibration", tmp_path)
+    assert done.code == 2
+    assert "Calibration is for INT8" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_without_a_budget_promises_none(edgepose: Call, tmp_path: Path) -> None:
+    done = edgepose(
+        "convert", "fast", "--to", "mindir", "--precision", "int8", "--calibration", PARK.parent,
+        "--max-oks-loss", "0.01", "--keep-float", "conv", "-o", tmp_path / "b",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "a budget, layers in float cannot be had" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("nowhere/tried.png", "nowhere' does not exist"), ("tried.jpg", "ends in .png")]
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
+    edgepose: Call, tmp_path: Path, name: str, problem: str
+) -> None:
+    done = edgepose(
+        "convert", "fast", "--to", "onnx", "--precision", "int8", "--calibration", PARK.parent, "-o", tmp_path / "b",
+        "--pareto", tmp_path / name,
+    )  # fmt: skip
+    assert done.code == 2
+    assert name in done.err
+    assert problem in done.err
+    assert "calibrating" not in done.err
+    assert list(tmp_path.iterdir()) == []

@@ -136,7 +136,9 @@ def test_what_stands_in_the_way_is_told(
         assert "Traceback" not in done.err
         return done.err
 
-    assert "does not run on the device 'cpu'" in refused("--device", "cpu")
+    said = refused("--device", "cpu")
+    assert "does not run on the device 'cpu'" in said
+    assert "edgepose convert CHECKPOINT --to mindir | onnx" in said
     assert "There is no GPU 3 here" in refused("--device", "jetson:3")
     with nvidia_machine.checked(nvidia_machine.nvidia(monkeypatch, version="11.4")):
         said = refused("--device", "jetson")

@@ -9,9 +9,11 @@ import pytest
 from planted import SIZE, arrays
 
 from edgepose.bundle import read_bundle
+from edgepose.conversion import TargetOptions
 from edgepose.errors import EdgePoseError, InputError
 from edgepose.importing import ImportOptions
 from edgepose.multi_target import ALL_INSTALLED, convert_all, installed_targets, table
+from edgepose.quantization.options import Int8Options
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="writes the checkpoint as safetensors")
 
@@ -62,6 +64,10 @@ def test_wrong_use(checkpoint: Path, tmp_path: Path) -> None:
         convert_all(checkpoint, [], output=tmp_path / "o")
     with pytest.raises(EdgePoseError):
         convert_all(tmp_path / "nope", ["onnx"], output=tmp_path / "o")
+    drawn = TargetOptions(int8=Int8Options(tmp_path, picture=tmp_path / "tried.png"))
+    with pytest.raises(InputError, match="of one target"):
+        convert_all(checkpoint, ["onnx", "openvino"], ["int8"], output=tmp_path / "p", target=drawn)
+    assert not (tmp_path / "p").exists()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="Cannot write"):
         convert_all(checkpoint, ["onnx"], output=tmp_path / "file")

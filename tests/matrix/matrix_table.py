@@ -1,8 +1,9 @@
-"""Print the table of docs/support.md for what is installed here.
+"""Print the table of docs/support.md.
 
     EDGEPOSE_TEST_DATA=... python tests/matrix/matrix_table.py [COLUMN ...]
 
-A column is a runtime: ``onnxruntime``, ``openvino``, ``tflite``, ``mindspore-lite``, ``mindspore``; by default all.
+A column is a runtime: ``onnxruntime``, ``openvino``, ``tflite``, ``mindspore-lite``, ``mindspore``; by default all,
+which must then be installed.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from edgepose.errors import InputError
 from edgepose.evaluation.parity import Comparison
-from edgepose.quantization.consistency import compare_results, oks_loss
+from edgepose.quantization.consistency import compare_results, oks_loss, shift_p99
 
 
 def comparison(oks: list[float], scores: list[float], alone: list[float]) -> Comparison:
@@ -33,6 +34,14 @@ def test_people_of_one_of_the_two_count_as_nothing() -> None:
 def test_nobody_is_an_error(comparisons: list[Comparison]) -> None:
     with pytest.raises(InputError, match="finds nobody"):
         oks_loss(comparisons)
+
+
+def test_a_joint_that_one_network_does_not_find_is_as_far_away_as_can_be() -> None:
+    still = Comparison("a picture", "pose", shifts=np.zeros(500))
+    assert shift_p99([], 100) == 0
+    assert shift_p99([still], 100) == 0
+    assert shift_p99([still, dataclasses.replace(still, shifts=np.zeros(0), lost=4)], 100) == 0
+    assert shift_p99([still, dataclasses.replace(still, shifts=np.zeros(0), lost=10)], 100) == 100
 
 
 def result(image: int, x: float, score: float, *, size: float = 100.0, moved: float = 0.0) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -124,9 +125,25 @@ def test_a_budget_that_cannot_be_met_leaves_nothing_and_shows_what_was_tried(pic
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As few labelled pictures as a budget in AP takes."""
+    folder = tmp_path_factory.mktemp("album")
+    park = np.asarray(cv2.imread(str(EXAMPLE)))
+    for number, picture in enumerate((park, park[:, ::-1], park // 2, park[8:], park[:, 8:])):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labels(album, tmp_path_factory.mktemp("labels") / "people.json")
+
+
 def labels(pictures: Path, path: Path) -> Path:
     """The FP32 network's own poses, shifted a little, as COCO annotations."""
-    images, people = [], []
+    images: list[dict[str, object]] = []
+    people: list[dict[str, object]] = []
     with edgepose.load("fast", min_score=0.2) as pose:
         for number, file in enumerate(sorted(pictures.iterdir()), 1):
             picture = read_picture(file)
@@ -151,11 +168,10 @@ def labels(pictures: Path, path: Path) -> Path:
     return path
 
 
-def test_a_budget_in_ap_is_kept_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
-    annotations = labels(pictures, tmp_path / "people.json")
+def test_a_budget_in_ap_is_kept_on_labelled_pictures(album: Path, labelled: Path, tmp_path: Path) -> None:
     options = Int8Options(
-        annotations,
-        images=pictures,
+        labelled,
+        images=album,
         method="naive",
         views=2,
         budget=Budget("ap", 2),
@@ -171,6 +187,112 @@ def test_a_budget_in_ap_is_kept_on_labelled_pictures(pictures: Path, tmp_path: P
     assert record["budget"] == {"metric": "ap", "limit": 2, "cost": pytest.approx(ap["before"] - ap["after"])}
     chosen = [t for t in record["tried"][:-1] if t["AP"] == round(ap["after"], 3) and t["AP_loss_bound"] <= 2]
     assert any(0 < t["oks_loss"] <= 2 * OKS_OF_A_POINT for t in chosen)
+
+
+@pytest.fixture
+def quick(pictures: Path) -> Int8Options:
+    """Three layers of a small input, with any loss."""
+    return Int8Options(pictures, method="naive", budget=Budget("oks", 1), keep_float=all_but(3), repair=False)
+
+
+def changed(labelled: Path, path: Path, **values: object) -> Path:
+    """The labels with some values in every annotation; None leaves it out."""
+    data = json.loads(labelled.read_text())
+    for person in data["annotations"]:
+        for name, value in values.items():
+            person[name] = value
+            if value is None:
+                del person[name]
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_labelled_pictures_that_cannot_be_read_do_not_count(
+    album: Path, labelled: Path, quick: Int8Options, tmp_path: Path
+) -> None:
+    data = json.loads(labelled.read_text())
+    whole = [tmp_path / "six.json", tmp_path / "five.json"]
+    for path in whole:
+        path.write_text(json.dumps(data))
+        # A picture that is not there comes with people whom nobody finds.
+        data["images"].insert(0, {"id": 99, "file_name": "gone.png", "width": 64, "height": 64})
+        data["annotations"].insert(0, {**data["annotations"][0], "id": 999, "image_id": 99})
+    five, six = whole
+    seen = []
+    for path in (five, six):
+        said: list[str] = []
+        options = dataclasses.replace(quick, calibration=path, images=album, budget=Budget("ap", 100))
+        out = tmp_path / path.stem
+        done = convert("fast", precision="int8", int8=options, input_size=SMALL, output=out, report=said.append)
+        accuracy = done.manifest.calibration["accuracy"]
+        assert accuracy["protocol"].pop("annotations") == path.name
+        assert accuracy["protocol"]["images"] == 5
+        seen.append((accuracy, [line for line in said if "cannot be read" in line]))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] == []
+    assert {line.split(" without ")[0] for line in seen[1][1]} == {"calibrated", "AP is measured"}
+    assert all("gone.png" in line for line in seen[1][1])
+
+
+def test_a_handful_of_pictures_is_no_ground_for_95_percent(pictures: Path, quick: Int8Options, tmp_path: Path) -> None:
+    two = labels(pictures, tmp_path / "two.json")
+    options = dataclasses.replace(quick, calibration=two, images=pictures, budget=Budget("ap", 50))
+    with pytest.raises(InputError, match="labelled in 2 pictures") as caught:
+        convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
+    assert "--max-oks-loss" in str(caught.value)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("values", [{"keypoints": None}, {"category_id": 0}], ids=str)
+def test_labels_of_nobody_give_no_ap(
+    album: Path, labelled: Path, quick: Int8Options, tmp_path: Path, values: dict[str, object]
+) -> None:
+    path = changed(labelled, tmp_path / "people.json", **values)
+    options = dataclasses.replace(quick, calibration=path, images=album)
+    done = convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
+    assert "AP" not in done.manifest.calibration["accuracy"]
+    for wrong in (
+        dataclasses.replace(options, budget=Budget("ap", 1)),
+        dataclasses.replace(options, annotations=path, annotated_images=album),
+        dataclasses.replace(options, views=2),
+    ):
+        with pytest.raises(InputError, match="keypoints"):
+            convert("fast", precision="int8", int8=wrong, input_size=SMALL, output=tmp_path / "c")
+
+
+def test_a_single_picture_serves_who_means_it(quick: Int8Options, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path / "park.jpg")
+    options = dataclasses.replace(quick, calibration=tmp_path / "park.jpg")
+    with pytest.raises(InputError, match="--limit 1"):
+        convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+    options = dataclasses.replace(options, limit=1)
+    done = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+    assert done.manifest.calibration["data"]["samples"] == 1
+
+
+def test_samples_and_labels_are_told_apart(
+    bundle: Bundle, pictures: Path, album: Path, labelled: Path, quick: Int8Options, tmp_path: Path
+) -> None:
+    options = dataclasses.replace(
+        quick, calibration=bundle.path(RANGES), method=None, keep_float=(), samples=pictures,
+        annotations=labelled, annotated_images=album,
+    )  # fmt: skip
+    done = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "b")
+    assert done.manifest.calibration["accuracy"]["protocol"]["images"] == 5
+    options = dataclasses.replace(options, samples=labelled, images=album, annotations=None, annotated_images=None)
+    done = convert("fast", precision="int8", int8=options, input_size=SIZE, output=tmp_path / "c")
+    assert "AP" not in done.manifest.calibration["accuracy"]
+
+
+def test_keypoints_without_sigmas_are_named(pictures: Path, tmp_path: Path) -> None:
+    model = import_model("fast", ImportOptions(input_size=SMALL)).stages[0][1]
+    spec = model.spec.to_dict()
+    spec["keypoints"] = {"name": "bare", "names": list(COCO_17.names)}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    path = model.save(tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="'bare' has no sigmas") as caught:
+        convert(path, precision="int8", int8=Int8Options(pictures), spec=tmp_path / "spec.json", output=tmp_path / "b")
+    assert "spec" in str(caught.value)
 
 
 def test_forms_are_tried_before_layers_go_back_to_float(pictures: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 import pytest
 
 from edgepose.plugins import converter
-from edgepose.quantization.budget import Budget, Measurement
+from edgepose.quantization.budget import Budget, Measurement, Metric
 from edgepose.quantization.form_choice import FormChoice
 from edgepose.quantization.forms import Form
 
@@ -36,11 +36,13 @@ class Forms:
     def repaired(self, form: Form) -> Form:
         return self.form(f"{form.name}+")
 
-    def choose(self, limit: float, *, repair: bool = True) -> tuple[list[str], dict[str, dict[str, float]]]:
+    def choose(
+        self, limit: float, *, repair: bool = True, metric: Metric = "oks"
+    ) -> tuple[list[str], dict[str, dict[str, float]]]:
         def measure(form: Form) -> tuple[Measurement, list[object]]:
             return Measurement((), 50.0, self.losses[form.name], 0.0, 1.0, 100), []
 
-        choice = FormChoice(Budget("oks", limit), FULL, measure, lambda line: None)  # type: ignore[arg-type]
+        choice = FormChoice(Budget(metric, limit), FULL, measure, lambda line: None)  # type: ignore[arg-type]
         found = choice.candidates(self.exact(), self.repaired if repair else None)
         return [form.name for form, _ in found], choice.seen
 
@@ -66,6 +68,12 @@ def test_the_nearest_forms_follow_one_another_each_as_it_is_or_repaired() -> Non
 def test_two_methods_for_one_network_are_not_two_forms_to_search_in() -> None:
     names, _ = Forms({"a1": 0.02, "a2": 0.01, "b": 0.03}).choose(0.001, repair=False)
     assert names == ["a2", "b"]
+
+
+def test_where_ap_decides_there_is_one_form_the_nearest_in_oks() -> None:
+    names, seen = Forms(LOSSES).choose(50, metric="ap")
+    assert names == ["b+"]
+    assert seen["b+"] == {"oks_loss": 0.015}
 
 
 @pytest.mark.parametrize("taken", [1, 2])
