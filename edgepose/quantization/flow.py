@@ -90,7 +90,7 @@ def quantise(
     if options.picture is not None:
         refuse_picture(options.picture)
     _refuse_without_sigmas(models)
-    labelled = labelled_for(options)
+    labelled = labelled_for(options, report)
     budget = options.budget or (DEFAULT_AP if labelled else DEFAULT_OKS)
     by_ap = budget.metric == "ap"
     report("the FP32 model's poses, to compare with")

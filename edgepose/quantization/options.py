@@ -123,8 +123,10 @@ def samples_for(model: PoseModel, options: Int8Options, limit: int) -> Calibrati
     return calibration_set(options.calibration, model.spec, images=options.images, limit=limit)
 
 
-def labelled_for(options: Int8Options) -> Labelled | None:
-    """Labelled pictures, if there are any; the COCO JSON of a calibration may have boxes and no keypoints.
+def labelled_for(options: Int8Options, report: Report) -> Labelled | None:
+    """Labelled pictures, if there are any.
+
+    The COCO JSON of a calibration may have boxes and no keypoints; why there is no AP is then reported.
 
     Raises
     ------
@@ -139,9 +141,10 @@ def labelled_for(options: Int8Options) -> Labelled | None:
     if options.images is not None and is_coco:
         try:
             return _labelled(options.calibration, options.images, options.views)
-        except InputError:
+        except InputError as error:
             if options.views != 1 or (options.budget is not None and options.budget.metric == "ap"):
                 raise
+            report(f"AP is not measured: {error.message}")
     if options.budget is not None and options.budget.metric == "ap":
         raise InputError(
             "A budget in AP needs labelled pictures.",

@@ -249,8 +249,10 @@ def test_labels_of_nobody_give_no_ap(
 ) -> None:
     path = changed(labelled, tmp_path / "people.json", **values)
     options = dataclasses.replace(quick, calibration=path, images=album)
-    done = convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b")
+    said: list[str] = []
+    done = convert("fast", precision="int8", int8=options, input_size=SMALL, output=tmp_path / "b", report=said.append)
     assert "AP" not in done.manifest.calibration["accuracy"]
+    assert [line for line in said if line.startswith("AP is not measured") and "keypoints" in line]
     for wrong in (
         dataclasses.replace(options, budget=Budget("ap", 1)),
         dataclasses.replace(options, annotations=path, annotated_images=album),
